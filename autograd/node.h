@@ -1,0 +1,92 @@
+#pragma once
+// The tape: what a differentiable operation leaves behind, and the engine that walks it backwards.
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tensor/ops.h"
+#include "tensor/tensor.h"
+
+namespace centroid {
+
+/// Gradients of an operation's inputs, in order; an undefined one means zero.
+using Grads = std::vector<Tensor>;
+/// For each input, whether its gradient is wanted: work for the others can be skipped.
+using Needs = std::vector<bool>;
+using Backward1 = std::function<Grads(const Tensor& dy)>;
+using BackwardN = std::function<Grads(const std::vector<Tensor>& dys, const Needs& needs)>;
+
+/// Where the gradient of an input goes: to output `index` of the operation that made it, or to a leaf.
+struct Edge {
+  std::shared_ptr<Node> node;
+  int index = 0;
+  std::shared_ptr<TensorImpl> leaf;
+  Shape shape;  // of the input: what a gradient is checked against
+  DType dtype = DType::f32;
+  bool needed() const { return node || leaf; }
+};
+
+/// One recorded operation. Holds edges to its inputs, not the inputs: what backward needs is captured
+/// by `backward` as `Saved` values and freed with it.
+struct Node {
+  const char* name = "";
+  uint64_t seq = 0;  // creation number: inputs always have smaller ones, so descending order is a
+                     // topological order
+  std::vector<Edge> edges;
+  std::vector<Shape> output_shapes;
+  DType output_dtype = DType::f32;
+  Device output_device;
+  BackwardN backward;  // empty once run without retain_graph
+  ~Node();             // iterative: a chain of a million nodes must not overflow the stack
+};
+
+/// A value kept for backward: data without history. `get` throws when the data were changed in place
+/// since they were saved.
+class Saved {
+ public:
+  Saved() = default;
+  Saved(const Tensor& value);  // NOLINT: `[y = Saved(y)]` and implicit use both read well
+  const Tensor& get() const;
+
+ private:
+  Tensor value_;
+  uint64_t version_ = 0;
+};
+
+/// Gives `y` a history: it was made from `inputs`, and `backward` turns the gradient of `y` into
+/// those of the inputs. Returns `y` unchanged when no input needs a gradient or recording is off.
+Tensor record(const char* name, const Tensor& y, const std::vector<Tensor>& inputs,
+              Backward1 backward);
+/// The general form: several outputs, and a mask of the inputs that need a gradient. Undefined entries
+/// of `dys` mean zero.
+std::vector<Tensor> record(const char* name, const std::vector<Tensor>& ys,
+                           const std::vector<Tensor>& inputs, BackwardN backward);
+
+/// Runs the tape from `y`. `dy` defaults to 1 for a one-element `y`. Gradients of leaves accumulate in
+/// `grad()`. Unless `retain_graph`, saved values are freed on the way and a second backward throws.
+/// Errors raised inside an operation's backward name the operation.
+void backward(const Tensor& y, const Tensor& dy = {}, bool retain_graph = false);
+
+/// Calls `hook(gradient)` whenever the complete gradient of leaf `x` in one backward is known, just
+/// before it is accumulated; a defined return value replaces it. Returns nothing to remove: hooks live
+/// as long as the leaf.
+void add_hook(const Tensor& x, std::function<Tensor(const Tensor&)> hook);
+
+/// Whether operations are recorded on this thread.
+bool grad_enabled();
+
+/// Switches recording off (or on again) until destroyed.
+class NoGrad {
+ public:
+  explicit NoGrad(bool off = true);
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+
+ private:
+  bool previous_;
+};
+
+/// Writes the graph behind `y` in Graphviz' format: `dot -Tsvg graph.dot`.
+void write_dot(const Tensor& y, const std::string& path);
+
+}  // namespace centroid

@@ -1,0 +1,27 @@
+#pragma once
+// Checkpoints: one safetensors file that Python's `safetensors` opens. Tensors `model.<name>`,
+// `optimizer.<name>`, `ema.<name>`; everything else as JSON text in the metadata.
+#include <map>
+#include <string>
+
+#include "nn/module.h"
+#include "tensor/rng.h"
+
+namespace centroid::nn {
+
+inline constexpr int kCheckpointVersion = 1;
+
+struct Checkpoint {
+  NamedTensors model, optimizer, ema;
+  std::map<std::string, RngState> rngs;  ///< by stream name
+  int64_t step = 0;
+  /// Free-form JSON texts: config, vocabulary, front end, attention string, schedule, data position ...
+  std::map<std::string, std::string> texts;
+};
+
+/// Written to a temporary file, synced, renamed.
+void save_checkpoint(const std::string& path, const Checkpoint& checkpoint);
+/// Throws for files that are no checkpoint or of a newer format version, naming both.
+Checkpoint load_checkpoint(const std::string& path);
+
+}  // namespace centroid::nn

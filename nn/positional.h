@@ -1,0 +1,29 @@
+#pragma once
+#include "nn/layers.h"
+
+namespace centroid::nn {
+
+enum class Positions { none, sinusoidal, learned, rotary };
+Positions parse_positions(const std::string& name);
+
+/// (T, C) f32: sin in the first half of the width and cos in the second, wavelengths from 2 pi to
+/// 10000 * 2 pi (Vaswani et al., 2017).
+Tensor sinusoidal_positions(int64_t time, int64_t width);
+
+/// angles (T, E / 2) of rotary positions (Su et al., "RoFormer", 2021).
+Tensor rotary_angles(int64_t time, int64_t head_size, double base = 10000);
+
+/// Adds positions to a sequence: x (B, T, C) -> (B, T, C). `none` and `rotary` (which acts on queries and
+/// keys) return x. Learned positions throw beyond `max_length`.
+class PositionalEncoding : public Module {
+ public:
+  PositionalEncoding(Positions kind, int64_t width, int64_t max_length, Rng& rng);
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  Positions kind_;
+  int64_t width_;
+  Tensor table_;  // (max_length, C), learned
+};
+
+}  // namespace centroid::nn

@@ -1,0 +1,105 @@
+#pragma once
+// Multi-head attention around the Attention interface, encoder and decoder layers and their stacks.
+#include <deque>
+
+#include "nn/attention.h"
+#include "nn/layers.h"
+#include "nn/positional.h"
+
+namespace centroid::nn {
+
+/// Everything that describes a stack; stored in checkpoints.
+struct TransformerOptions {
+  int64_t layers = 4;
+  int64_t heads = 4;
+  int64_t head_size = 0;  ///< 0: width / heads
+  int64_t width = 128;    ///< C
+  int64_t hidden = 512;   ///< of the feed-forward part
+  double dropout = 0.1;
+  std::string attention = "full";
+  std::string cross_attention = "full";  ///< decoder only
+  bool pre_norm = true;
+  std::string activation = "gelu";  ///< or relu
+  Positions positions = Positions::sinusoidal;
+  int64_t max_length = 4096;  ///< of learned positions
+  bool causal = false;
+  bool recompute = false;  ///< keep only the layers' inputs for backward
+};
+
+/// Projects to heads, attends, projects back. Self-attention: memory = x. With rotary positions, q and
+/// k are turned by theirs.
+class MultiHead : public Module {
+ public:
+  MultiHead(const TransformerOptions& options, const std::string& attention, bool causal, Rng& rng);
+  /// x (B, L, C), memory (B, S, C) -> (B, L, C)
+  Tensor forward(const Tensor& x, const Tensor& memory, const Lengths& lengths,
+                 const Lengths& memory_lengths, const Context& context);
+
+ private:
+  Linear q_, k_, v_, out_;
+  std::unique_ptr<Attention> attention_;
+  int64_t heads_, head_size_;
+  bool causal_, rotary_;
+};
+
+/// Self-attention and feed-forward, each with a residual; norm before (pre) or after (post) each part.
+class EncoderLayer : public Module {
+ public:
+  EncoderLayer(const TransformerOptions& options, Rng& rng);
+  Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context);  // (B, T, C)
+
+ private:
+  MultiHead attention_;
+  FeedForward ff_;
+  LayerNorm norm1_, norm2_;
+  Dropout dropout_;
+  bool pre_norm_;
+};
+
+/// Positions, dropout, layers, and (pre-norm) a final norm. Causal use makes it a language model's body.
+/// x (B, T, C) -> (B, T, C), padded positions 0.
+class Encoder : public Module {
+ public:
+  Encoder(const TransformerOptions& options, Rng& rng);
+  std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths,
+                                     const Context& context);
+
+ private:
+  TransformerOptions options_;
+  PositionalEncoding positions_;
+  Dropout dropout_;
+  std::deque<EncoderLayer> layers_;
+  LayerNorm norm_;
+};
+
+/// Causal self-attention, cross-attention to `memory`, feed-forward.
+class DecoderLayer : public Module {
+ public:
+  DecoderLayer(const TransformerOptions& options, Rng& rng);
+  Tensor forward(const Tensor& x, const Lengths& lengths, const Tensor& memory,
+                 const Lengths& memory_lengths, const Context& context);
+
+ private:
+  MultiHead self_, cross_;
+  FeedForward ff_;
+  LayerNorm norm1_, norm2_, norm3_;
+  Dropout dropout_;
+  bool pre_norm_;
+};
+
+/// Like Encoder, with a memory: x (B, L, C), memory (B, S, C) -> (B, L, C).
+class Decoder : public Module {
+ public:
+  Decoder(const TransformerOptions& options, Rng& rng);
+  std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths, const Tensor& memory,
+                                     const Lengths& memory_lengths, const Context& context);
+
+ private:
+  TransformerOptions options_;
+  PositionalEncoding positions_;
+  Dropout dropout_;
+  std::deque<DecoderLayer> layers_;
+  LayerNorm norm_;
+};
+
+}  // namespace centroid::nn
