@@ -7,43 +7,50 @@ CUDA ?= 0
 CXX := g++
 BUILD := build/$(CONFIG)
 BIN := $(if $(filter release,$(CONFIG)),build/bin,$(BUILD)/bin)
+PREFIX ?= /usr/local
+VERSION := 0.1.0
+comma := ,
+
+ifneq ($(CUDA),0)
+$(error CUDA=$(CUDA): this version has no CUDA backend yet; build with CUDA=0)
+endif
 
 # ---- what this machine has ------------------------------------------------------------------
-PKG = $(shell pkg-config --exists $(1) 2>/dev/null && echo 1)
-HEADER = $(shell echo '\#include <$(1)>' | $(CXX) -E -x c++ - >/dev/null 2>&1 && echo 1)
-comma := ,
+have_package = $(shell pkg-config --exists $(1) 2>/dev/null && echo 1)
+have_header = $(shell echo '\#include <$(1)>' | $(CXX) -E -x c++ - >/dev/null 2>&1 && echo 1)
 MULTIARCH := $(shell $(CXX) -print-multiarch 2>/dev/null)
 # The OpenMP build of OpenBLAS, by its folder: a plain -lopenblas may load the pthread build, whose
 # own spinning thread pool fights with ours.
 BLAS_DIR := $(firstword $(wildcard /usr/lib/$(MULTIARCH)/openblas-openmp))
 BLAS_INC := $(if $(BLAS_DIR),-I/usr/include/$(MULTIARCH)/openblas-openmp)
 BLAS_LIB := $(if $(BLAS_DIR),-L$(BLAS_DIR) -Wl$(comma)-rpath$(comma)$(BLAS_DIR)) -lopenblas
-HAVE_SNDFILE := $(call PKG,sndfile)
-HAVE_SAMPLERATE := $(call PKG,samplerate)
-HAVE_KISSFFT := $(call PKG,kissfft-float)
-HAVE_STB := $(call HEADER,stb/stb_image_write.h)
-AUDIO_FLAGS := $(if $(HAVE_SNDFILE),-DCENTROID_HAVE_SNDFILE) \
+HAVE_SNDFILE := $(call have_package,sndfile)
+HAVE_SAMPLERATE := $(call have_package,samplerate)
+HAVE_KISSFFT := $(call have_package,kissfft-float)
+HAVE_STB := $(call have_header,stb/stb_image_write.h)
+HAVE_ZLIB := $(call have_header,zlib.h)
+APP_FLAGS := $(if $(HAVE_SNDFILE),-DCENTROID_HAVE_SNDFILE) \
   $(if $(HAVE_SAMPLERATE),-DCENTROID_HAVE_SAMPLERATE) \
   $(if $(HAVE_KISSFFT),-DCENTROID_HAVE_KISSFFT $(shell pkg-config --cflags kissfft-float)) \
-  $(if $(HAVE_STB),-DCENTROID_HAVE_STB)
-AUDIO_LIBS := $(if $(HAVE_SNDFILE),-lsndfile) $(if $(HAVE_SAMPLERATE),-lsamplerate) \
-  $(if $(HAVE_KISSFFT),-lkissfft-float)
+  $(if $(HAVE_STB),-DCENTROID_HAVE_STB) $(if $(HAVE_ZLIB),-DCENTROID_HAVE_ZLIB)
+APP_LIBS := $(if $(HAVE_SNDFILE),-lsndfile) $(if $(HAVE_SAMPLERATE),-lsamplerate) \
+  $(if $(HAVE_KISSFFT),-lkissfft-float) $(if $(HAVE_ZLIB),-lz)
 
 # ---- flags ----------------------------------------------------------------------------------
 # -fno-math-errno and -fno-trapping-math let loops vectorise and change no result.
-OPT_release := -O3 -DNDEBUG
-OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -DCENTROID_SYSTEM_ALLOC
-OPT_tsan := -O1 -g -fsanitize=thread -DCENTROID_STD_THREADS -DCENTROID_SYSTEM_ALLOC
-OPT_fuzz := $(OPT_asan)
+SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE_tsan := -fsanitize=thread
+OPT_release := -O3
+OPT_asan := -O1 -g1 $(SANITIZE_asan) -DCENTROID_SYSTEM_ALLOC
+OPT_tsan := -O1 -g1 $(SANITIZE_tsan) -DCENTROID_STD_THREADS -DCENTROID_SYSTEM_ALLOC
+# gcc's OpenMP runtime is not instrumented: ThreadSanitizer sees our loops on std::thread instead.
 OMP := $(if $(filter tsan,$(CONFIG)),,-fopenmp)
-ARCH_FLAG := $(if $(filter native,$(ARCH)),-march=native,-march=$(ARCH))
-CXXFLAGS := -std=c++20 $(OPT_$(CONFIG)) $(ARCH_FLAG) -fno-math-errno -fno-trapping-math \
-  -fPIC -fno-semantic-interposition -Wall -Wextra -Wno-unknown-pragmas $(OMP) -I. $(BLAS_INC) \
-  $(AUDIO_FLAGS) $(EXTRA_CXXFLAGS)
-LDFLAGS := $(filter -fsanitize%,$(OPT_$(CONFIG))) $(OMP)
+CXXFLAGS := -std=c++20 $(OPT_$(CONFIG)) -march=$(ARCH) -fno-math-errno -fno-trapping-math -fPIC \
+  -fno-semantic-interposition -Wall -Wextra $(OMP) -I. $(BLAS_INC)
+LDFLAGS := $(SANITIZE_$(CONFIG)) $(OMP)
 LDLIBS := $(BLAS_LIB) -lpthread
 
-# ---- objects, by layer: a test binary links only its own layer and those below ---------------
+# ---- objects, by layer: a test program links only its own layer and those below ----------------
 obj = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 TENSOR := $(call obj,$(wildcard tensor/*.cpp tensor/cpu/*.cpp tensor/cpu/attention/*.cpp) cuda/stub.cpp)
 AUTOGRAD := $(call obj,$(wildcard autograd/*.cpp))
@@ -52,49 +59,146 @@ CORE := $(TENSOR) $(AUTOGRAD) $(NN)
 COMMON := $(call obj,$(wildcard apps/common/*.cpp))
 AUDIO := $(call obj,$(wildcard apps/audio/*.cpp))
 APPS := copy asr bench attention-map
-LIBRARY := $(BUILD)/lib/libcentroid.so
+PROGRAMS := $(APPS:%=$(BIN)/%)
 
-.PHONY: all help lib deps
-all: $(APPS:%=$(BIN)/%) found
-.PHONY: found
+.PHONY: all found
+all: $(PROGRAMS) found
 found:
-	@echo "Centroid: $(CONFIG) build for $(ARCH) in $(BIN)"
-	@echo "  BLAS            $(if $(BLAS_DIR),OpenBLAS$(comma) OpenMP build,whatever -lopenblas finds (make deps installs the OpenMP build))"
-	@echo "  sound files     $(if $(HAVE_SNDFILE),libsndfile,left out: libsndfile not found)"
-	@echo "  resampling      $(if $(HAVE_SAMPLERATE),libsamplerate,left out: libsamplerate not found)"
-	@echo "  features        $(if $(HAVE_KISSFFT),kissfft,left out: kissfft not found)"
-	@echo "  pictures        $(if $(HAVE_STB),stb,left out: stb not found)"
-	@echo "  CUDA            left out: the CUDA backend is not part of this version"
+	@echo "Centroid: $(CONFIG) build (-march=$(ARCH)) in $(BIN)"
+	@echo "  BLAS         $(if $(BLAS_DIR),OpenBLAS$(comma) OpenMP build,whatever -lopenblas finds: make deps installs the OpenMP build)"
+	@echo "  sound files  $(if $(HAVE_SNDFILE),libsndfile,left out: libsndfile not found (make deps))"
+	@echo "  resampling   $(if $(HAVE_SAMPLERATE),libsamplerate,left out: libsamplerate not found (make deps))"
+	@echo "  features     $(if $(HAVE_KISSFFT),kissfft,left out: kissfft not found (make deps))"
+	@echo "  pictures     $(if $(HAVE_STB),stb,left out: stb not found (make deps))"
+	@echo "  CUDA         left out: this version computes on the CPU"
 
-# ---- tests: one program per layer -----------------------------------------------------------
+# ---- rules ----------------------------------------------------------------------------------
+$(BUILD)/apps/%.o $(BUILD)/tests/%.o: CXXFLAGS += $(APP_FLAGS)
+$(BUILD)/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  c++  $<"
+	@$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+
+link = @mkdir -p $(@D) && echo "  link $@" && $(CXX) $(LDFLAGS) $(filter %.o,$^) -o $@ $(APP_LIBS) $(LDLIBS)
+$(BIN)/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(CORE) ; $(link)
+$(BIN)/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AUDIO) $(CORE) ; $(link)
+$(BIN)/bench: $(call obj,$(wildcard apps/bench*.cpp)) $(COMMON) $(CORE) ; $(link)
+$(BIN)/attention-map: $(call obj,$(wildcard apps/attention_map*.cpp)) $(BUILD)/apps/copy_task.o \
+  $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(CORE) ; $(link)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# ---- tests: one program per layer ------------------------------------------------------------
 TEST_LAYERS := tensor autograd nn apps
 TESTS := $(TEST_LAYERS:%=$(BIN)/test_%)
 test_obj = $(call obj,tests/main.cpp $(wildcard tests/$(1)/*.cpp))
 # Tests are compiled for quick building: their own speed does not matter, the library's does.
 $(BUILD)/tests/%.o: OPT_release := -O1
-.PHONY: build-tests run-tests
-build-tests: $(TESTS)
-run-tests: build-tests $(APPS:%=$(BIN)/%)
-	@for t in $(TESTS); do echo "== $$t"; CENTROID_BIN=$(BIN) $$t $(TEST_ARGS) || exit 1; done
-$(BIN)/test_tensor: $(call test_obj,tensor) $(TENSOR)
-$(BIN)/test_autograd: $(call test_obj,autograd) $(TENSOR) $(AUTOGRAD)
-$(BIN)/test_nn: $(call test_obj,nn) $(CORE)
-$(BIN)/test_apps: $(call test_obj,apps) $(COMMON) $(AUDIO) $(CORE)
-$(TESTS):
-	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS) $^ -o $@ $(AUDIO_LIBS) $(LDLIBS)
+$(BUILD)/tests/%.o: CXXFLAGS := $(filter-out -O3,$(CXXFLAGS)) $(if $(filter release,$(CONFIG)),-O1)
+$(BIN)/test_tensor: $(call test_obj,tensor) $(TENSOR) ; $(link)
+$(BIN)/test_autograd: $(call test_obj,autograd) $(TENSOR) $(AUTOGRAD) ; $(link)
+$(BIN)/test_nn: $(call test_obj,nn) $(CORE) ; $(link)
+$(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o $(BUILD)/apps/asr_prepare.o \
+  $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(CORE) ; $(link)
 
-# ---- rules ----------------------------------------------------------------------------------
-$(BUILD)/%.o: %.cpp
-	@mkdir -p $(@D)
-	$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+$(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link)
 
-$(BIN)/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(CORE)
-$(BIN)/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AUDIO) $(CORE)
-$(BIN)/bench: $(call obj,$(wildcard apps/bench*.cpp)) $(COMMON) $(CORE)
-$(BIN)/attention-map: $(call obj,$(wildcard apps/attention_map*.cpp)) $(COMMON) $(AUDIO) $(CORE)
-$(APPS:%=$(BIN)/%):
-	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS) $^ -o $@ $(AUDIO_LIBS) $(LDLIBS)
+.PHONY: build-tests run-tests test asan tsan fuzz bench demo
+build-tests: $(TESTS) $(BIN)/make_tones
+run-tests: $(PROGRAMS) $(TESTS)
+	@CENTROID_BIN=$(BIN) tests/run.sh $(TESTS)
+# `deps` may install what the lines above look for, so what follows it runs in a new make.
+test: deps
+	@$(MAKE) --no-print-directory run-tests
+# The core under sanitizers; the programs' own tests run real trainings and stay with `make test`.
+asan: deps
+	@$(MAKE) --no-print-directory CONFIG=asan run-tests
+tsan: deps
+	@$(MAKE) --no-print-directory CONFIG=tsan run-tsan
+.PHONY: run-tsan
+run-tsan: $(BIN)/test_tensor $(BIN)/test_autograd $(BIN)/test_nn
+	@TSAN_OPTIONS=halt_on_error=1 tests/run.sh $^
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.cpp,%,$(wildcard tests/fuzz/fuzz_*.cpp))
+FUZZ_RUNS ?= 100000
+fuzz: deps
+	@$(MAKE) --no-print-directory CONFIG=asan run-fuzz
+.PHONY: run-fuzz
+run-fuzz: $(FUZZERS:%=$(BIN)/fuzz_%)
+	@for f in $(FUZZERS); do echo "== fuzz $$f"; \
+	  $(BIN)/fuzz_$$f --runs $(FUZZ_RUNS) --seed 1 tests/data/* || exit 1; done
+$(BIN)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/main_corpus.o $(AUDIO) $(CORE) ; $(link)
+
+.PHONY: readme
+readme: $(PROGRAMS) $(BIN)/make_tones
+	@CENTROID_BIN=$(BIN) tests/readme.sh
+
+bench: deps
+	@$(MAKE) --no-print-directory $(BIN)/bench
+	$(BIN)/bench ops
+	$(BIN)/bench train
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@BIN=$(BIN) apps/demo.sh
+
+# ---- dependencies ------------------------------------------------------------------------------
+PACKAGES := g++ pkg-config libopenblas-openmp-dev nlohmann-json3-dev libcli11-dev catch2 libstb-dev \
+  libsndfile1-dev libkissfft-dev libsamplerate0-dev zlib1g-dev clang-format
+.PHONY: deps
+deps:
+	@missing=; for p in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+	  echo "Not a Debian or Ubuntu system: please install what these packages hold:$$missing"; exit 0; fi; \
+	sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	echo "Installing:$$missing"; \
+	$$sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	  $$sudo apt-get -qq install -y --no-install-recommends $$missing >/dev/null
+
+# ---- library -----------------------------------------------------------------------------------
+LIBRARY := $(BUILD)/lib/libcentroid.so
+HEADERS := $(wildcard tensor/*.h tensor/*.def autograd/*.h nn/*.h)
+.PHONY: install
+$(LIBRARY): $(CORE)
+	@mkdir -p $(@D)
+	$(CXX) -shared $(LDFLAGS) $^ -o $@ $(LDLIBS)
+install: $(LIBRARY)
+	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	@for h in $(HEADERS); do install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/centroid/$$h; done
+	install -m 755 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libcentroid.so
+	@printf '%s\n' 'prefix=$(PREFIX)' 'Name: centroid' \
+	  'Description: tensors, autograd and clustered attention' 'Version: $(VERSION)' \
+	  'Cflags: -std=c++20 -I$${prefix}/include/centroid' \
+	  'Libs: -L$${prefix}/lib -Wl,-rpath,$${prefix}/lib -lcentroid' \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/centroid.pc
+	@echo "installed under $(DESTDIR)$(PREFIX)"
+
+# ---- housekeeping --------------------------------------------------------------------------------
+SOURCES = $(shell git ls-files '*.h' '*.cpp')
+.PHONY: format check-format tidy size clean help
+format:
+	clang-format -i $(SOURCES)
+check-format:
+	clang-format --dry-run --Werror $(SOURCES)
+tidy:
+	clang-tidy --quiet $(filter %.cpp,$(SOURCES)) -- $(CXXFLAGS) $(APP_FLAGS)
+size:
+	@count() { cat $$(git ls-files $$1 | grep -E '\.(h|cpp|def)$$') /dev/null | wc -l; }; \
+	core=$$(( $$(count tensor) + $$(count autograd) + $$(count nn) + $$(count cuda) )); \
+	printf '%-32s %6d lines (budget 12000)\n' 'core (tensor autograd nn cuda)' $$core; \
+	printf '%-32s %6d lines (budget 9000)\n' apps $$(count apps); \
+	printf '%-32s %6d lines\n' tests $$(count tests); \
+	test $$core -le 12000 && test $$(count apps) -le 9000
+clean:
+	rm -rf build
+help:
+	@echo "make                 build the programs into build/bin"
+	@echo "make demo            install what is missing, build, train a speech recogniser, show it"
+	@echo "make test            install what is missing, build, run every test"
+	@echo "make asan|tsan|fuzz  tests under sanitizers; parsers on mutated files"
+	@echo "make bench           time kernels and a training step"
+	@echo "make install         headers, shared library and pkg-config under PREFIX=$(PREFIX)"
+	@echo "make deps format check-format tidy size clean"
+	@echo "variables: CONFIG=release|asan|tsan  ARCH=native|x86-64-v3|...  PREFIX, DESTDIR"

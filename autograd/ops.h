@@ -1,6 +1,7 @@
 #pragma once
-// Differentiable operations: the raw ones (tensor/ops.h, where shapes and conventions are documented)
-// with history. What has no derivative (comparisons, argmax, one-hot, ...) exists only as raw::.
+// Differentiable operations: the raw ones (tensor/ops.h, where shapes and conventions are
+// documented) with history. What has no derivative (comparisons, argmax, one-hot, ...) exists only
+// as raw::.
 #include "autograd/node.h"
 
 namespace centroid {
@@ -26,7 +27,8 @@ Tensor maximum(const Tensor& a, const Tensor& b);
 Tensor clamp(const Tensor& x, double low, double high);
 /// condition (u8) ? a : b
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
-/// Any of the elementwise functions by its name in the enum; the named forms below call it.
+/// Any of the elementwise functions by its name in the enum; the named forms below call it. The
+/// derivative of floor, sign and isnan is zero wherever it exists: their results have no history.
 Tensor unary(Unary op, const Tensor& x, double a = 0, double b = 0);
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
@@ -100,7 +102,8 @@ Tensor embedding(const Tensor& weight, const Tensor& index);
 std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k);
 std::pair<Tensor, Tensor> sort(const Tensor& x, bool descending = false);
 
-// ---- losses per row or item (ops_loss.cpp); nn/loss.h has the reductions ---------------------------
+// ---- losses per row or item (ops_loss.cpp); nn/loss.h has the reductions
+// ---------------------------
 /// logits (..., V), targets (...) i64 -> (...)
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ignore = -100,
                      double smoothing = 0);

@@ -15,21 +15,22 @@ namespace centroid::nn {
 using Choices = std::map<std::string, Tensor>;
 
 struct AttentionInput {
-  Tensor q, k, v;                  // (B, H, L, E), (B, H, S, E), (B, H, S, D); any strides
-  Lengths q_lengths, k_lengths;    // empty = full
-  bool causal = false;             // query l sees keys s <= l
-  bool training = false;           // dropout, and fresh randomness on each call
-  Rng* rng = nullptr;              // all randomness of the variant; needed when training
-  Choices* record = nullptr;       // receives the choices made in this call ...
-  const Choices* replay = nullptr; // ... or gives the ones to use instead of choosing
+  Tensor q, k, v{};                  // (B, H, L, E), (B, H, S, E), (B, H, S, D); any strides
+  Lengths q_lengths{}, k_lengths{};  // empty = full
+  bool causal = false;               // query l sees keys s <= l
+  bool training = false;             // dropout, and fresh randomness on each call
+  Rng* rng = nullptr;                // all randomness of the variant; needed when training
+  Choices* record = nullptr;         // receives the choices made in this call ...
+  const Choices* replay = nullptr;   // ... or gives the ones to use instead of choosing
 };
 
 /// What a variant can do; the test battery reads it.
 struct Capabilities {
-  bool causal = false;        ///< may be called with `causal`
-  bool cross = false;         ///< L != S allowed
+  bool causal = false;               ///< may be called with `causal`
+  bool cross = false;                ///< L != S allowed
   bool key_order_invariant = false;  ///< permuting keys (and values) changes nothing
-  std::string exact_options;  ///< options with which it must equal full attention; "-" = there are none
+  std::string
+      exact_options;  ///< options with which it must equal full attention; "-" = there are none
 };
 
 /// An attention variant: one file in nn/attention/ that derives from this and registers itself.
@@ -41,12 +42,20 @@ class Attention : public Module {
   virtual Capabilities capabilities() const = 0;
 };
 
-/// The attention matrix (B, H, L, S) of any variant: what it does to unit values.
+/// The attention matrix (B, H, L, S) of any variant: what it does to unit values. `input.v` is not
+/// used.
 Tensor attention_weights(Attention& attention, AttentionInput input);
 
 /// Checks shapes, dtypes, devices, lengths and capabilities; every `attend` calls it first.
 void check_attention_input(const AttentionInput& input, const Capabilities& can, const char* name);
 
+/// x (B, H, L, D) -> the same values and shape, in memory (B, L, H, D): what `attend` returns, so
+/// that joining the heads costs nothing.
+Tensor heads_last(const Tensor& x);
+
+/// An option of a variant. One called `inner` makes the variant a decorator: its value is the
+/// variant in parentheses after the other options, and `default_value` the one used when there are
+/// none.
 struct OptionSpec {
   std::string name;
   std::string default_value;
@@ -56,15 +65,17 @@ struct OptionSpec {
 /// The options of one variant as written, with defaults filled in.
 class AttentionOptions {
  public:
+  /// Made by `make_attention`.
   AttentionOptions(std::string variant, std::map<std::string, std::string> values,
                    std::string inner)
       : variant_(std::move(variant)), values_(std::move(values)), inner_(std::move(inner)) {}
-  /// Typed access; throws, naming variant and option, when the text is not such a value.
+  /// Typed access; throws, naming variant, option and range, when the text is not a value in
+  /// [low, high]. A flag is `true`, `false`, `1` or `0`.
   int64_t integer(const std::string& name, int64_t low, int64_t high) const;
   double number(const std::string& name, double low, double high) const;
   bool flag(const std::string& name) const;
   const std::string& text(const std::string& name) const;
-  /// The variant in parentheses of a decorator; "" when there is none.
+  /// The variant in parentheses of a decorator, to be given to `make_attention`; "" for others.
   const std::string& inner() const { return inner_; }
 
  private:
@@ -81,7 +92,9 @@ struct RegisterAttention {
                     AttentionFactory factory);
 };
 
-/// Builds a variant from its string. Unknown names and options throw and list the valid ones.
+/// Builds a variant from its string: `name`, `name:option=value,option=value`, and for decorators
+/// either of them followed by `(variant)`. Unknown names and options throw and list the valid ones,
+/// the nearest first.
 std::unique_ptr<Attention> make_attention(const std::string& spec);
 /// The registered names, sorted.
 std::vector<std::string> attention_names();

@@ -11,17 +11,21 @@ namespace centroid::nn {
 
 inline constexpr int kCheckpointVersion = 1;
 
+/// Everything a run or a program needs to go on from, or to use, a model.
 struct Checkpoint {
-  NamedTensors model, optimizer, ema;
+  NamedTensors model, optimizer, ema;    ///< loaded ones are in the order of their names
   std::map<std::string, RngState> rngs;  ///< by stream name
   int64_t step = 0;
-  /// Free-form JSON texts: config, vocabulary, front end, attention string, schedule, data position ...
+  /// Free-form JSON texts: config, vocabulary, front end, attention string, schedule, data position
+  /// ...
   std::map<std::string, std::string> texts;
 };
 
-/// Written to a temporary file, synced, renamed.
+/// Written to a temporary file, synced, renamed: `path` always holds a whole checkpoint. Throws if
+/// two tensors of one group share a name or the file cannot be written.
 void save_checkpoint(const std::string& path, const Checkpoint& checkpoint);
-/// Throws for files that are no checkpoint or of a newer format version, naming both.
+/// Reads a checkpoint to the CPU. Throws for files that are damaged, no checkpoint, or of a newer
+/// format version (naming both versions).
 Checkpoint load_checkpoint(const std::string& path);
 
 }  // namespace centroid::nn

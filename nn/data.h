@@ -15,15 +15,17 @@ namespace centroid::nn {
 
 using Batch = std::vector<int64_t>;  ///< indices of items
 
+/// How items are grouped.
 struct BatchOptions {
-  int64_t max_items = 16;   ///< per batch
-  int64_t max_frames = 0;   ///< padded frames per batch (items * longest); 0 = no limit
-  int64_t buckets = 10;     ///< items of similar length are batched together; 1 = none
-  bool shuffle = true;
+  int64_t max_items = 16;  ///< per batch
+  int64_t max_frames = 0;  ///< padded frames per batch (items * longest); 0 = no limit
+  int64_t buckets = 10;    ///< items of similar length are batched together; 1 = none
+  bool shuffle = true;     ///< order of batches and of the items of a bucket
 };
 
 /// Batches of one epoch: a function of (lengths, options, seed, epoch) only, so that training can
-/// continue at any position. Every item appears exactly once. Throws for an item longer than
+/// continue at any position. Every item appears exactly once. Without `shuffle`, batches are in
+/// order of their buckets (of the items, for one bucket). Throws for an item longer than
 /// `max_frames`, naming it, and for items of length 0.
 std::vector<Batch> epoch_batches(const std::vector<int64_t>& lengths, const BatchOptions& options,
                                  uint64_t seed, int64_t epoch);
@@ -31,20 +33,26 @@ std::vector<Batch> epoch_batches(const std::vector<int64_t>& lengths, const Batc
 /// An endless walk over epochs that can be put anywhere: position = number of batches taken so far.
 class BatchSampler {
  public:
+  /// Throws like `epoch_batches`, and when there are no items.
   BatchSampler(std::vector<int64_t> lengths, const BatchOptions& options, uint64_t seed);
+  /// A batch and where it stands.
   struct Item {
     Batch batch;
     int64_t epoch = 0;
     int64_t position = 0;  ///< of this batch
   };
+  /// The batch at `position`, which then moves on by one.
   Item next();
+  /// Batches taken so far.
   int64_t position() const { return position_; }
+  /// Goes to `position` >= 0 as if so many batches had been taken. With a limit on frames the
+  /// number of batches differs between epochs, so all epochs before it are formed again.
   void seek(int64_t position);
   /// Batches of epoch `epoch`.
   int64_t batches_in(int64_t epoch) const;
 
  private:
-  void load_epoch(int64_t epoch);
+  void enter(int64_t epoch, int64_t begin);
 
   std::vector<int64_t> lengths_;
   BatchOptions options_;
@@ -53,14 +61,17 @@ class BatchSampler {
   std::vector<Batch> batches_;
 };
 
-/// Calls `make` on one background thread, at most `depth` results ahead, and hands them out in order.
-/// An exception of `make` is rethrown by `next`. `make` must not use parallel_for.
+/// Calls `make` on one background thread, at most `depth` results ahead, and hands them out in
+/// order. An exception of `make` is rethrown by `next`. `make` must not use parallel_for.
 template <typename T>
 class Prefetch {
  public:
   Prefetch(std::function<T()> make, size_t depth);
+  /// Waits for a call of `make` that is under way; what was made ahead is dropped.
   ~Prefetch();
   Prefetch(const Prefetch&) = delete;
+  Prefetch& operator=(const Prefetch&) = delete;
+  /// The next result; waits for it. After the last result before an exception, always throws it.
   T next();
 
  private:

@@ -1,5 +1,6 @@
 #pragma once
-// The small building blocks. Sequence modules take and return (Tensor, Lengths); padded outputs are 0.
+// The small building blocks. Sequence modules take and return (Tensor, Lengths); padded outputs are
+// 0.
 #include <deque>
 #include <utility>
 
@@ -11,38 +12,50 @@ namespace centroid::nn {
 /// x (..., I) -> act(x W^T + b) (..., O); W uniform in +-1/sqrt(I) times `gain`, b zero.
 class Linear : public Module {
  public:
+  /// Throws unless both sizes are at least 1.
   Linear(int64_t in, int64_t out, Rng& rng, bool bias = true, double gain = 1);
+  /// (..., I) -> (..., O)
   Tensor forward(const Tensor& x, raw::Activation act = {}) const;
-  Tensor weight, bias;  // (O, I), (O)
+  Tensor weight, bias;  ///< (O, I), (O); `bias` is undefined when built without one
 };
 
 /// index (...) i64 or i32 -> (..., C); N(0, stddev).
 class Embedding : public Module {
  public:
   Embedding(int64_t count, int64_t width, Rng& rng, double stddev = 0.02);
+  /// Throws for an index outside [0, N).
   Tensor forward(const Tensor& index) const;
-  Tensor weight;  // (N, C)
+  Tensor weight;  ///< (N, C)
 };
 
+/// Each row to mean 0 and variance 1, then times `gain` plus `bias` (Ba et al., "Layer
+/// normalization", 2016).
 class LayerNorm : public Module {
  public:
   explicit LayerNorm(int64_t width, double eps = 1e-5);
+  /// (..., C) -> (..., C)
   Tensor forward(const Tensor& x) const;
-  Tensor gain, bias;  // (C)
+  Tensor gain, bias;  ///< (C)
 
  private:
   double eps_;
 };
 
-/// Identity unless training.
+/// Zeroes values with probability `p` and scales the others by 1 / (1 - p); identity unless
+/// training.
 class Dropout : public Module {
  public:
+  /// Throws unless p is in [0, 1).
   explicit Dropout(double p);
+  /// Throws when training without `context.rng`.
   Tensor forward(const Tensor& x, const Context& context) const;
 
  private:
   double p_;
 };
+
+/// `gelu` or `relu`; throws, listing both, otherwise.
+Unary parse_activation(const std::string& name);
 
 /// up to `hidden`, activation, dropout, down again: (..., C) -> (..., C)
 class FeedForward : public Module {
@@ -56,23 +69,40 @@ class FeedForward : public Module {
   Unary activation_;
 };
 
-/// x (B, T, C) with everything beyond each length set to 0.
-Tensor mask_padding(const Tensor& x, const Lengths& lengths);
+/// x with everything beyond each item's length set to 0 along `dim`, whatever was there (NaN too);
+/// the gradient there is 0 as well. x (B, ..., T, ...) -> the same shape; x itself when nothing is
+/// padded.
+Tensor mask_padding(const Tensor& x, const Lengths& lengths, int dim = 1);
 
-/// Convolutional subsampling in time for speech: `factor` (1, 2, 4 or 8) is reached by that many
-/// stride-2 convolutions of width 3 over (time, bins), then a projection to the model width.
-/// x (B, T, bins) -> (B, ceil(T / factor), C); lengths likewise. Input beyond the lengths is masked.
+/// x (B, I, H, W) -> (B, O, H', W'), a square kernel; weights as He et al. ("Delving deep into
+/// rectifiers", 2015) choose them before a relu: uniform in +-sqrt(6 / fan-in); bias zero.
+class Conv2d : public Module {
+ public:
+  Conv2d(int64_t in, int64_t out, int64_t kernel, raw::ConvOptions options, Rng& rng);
+  Tensor forward(const Tensor& x) const;
+  Tensor weight, bias;  ///< (O, I, k, k), (O)
+
+ private:
+  raw::ConvOptions options_;
+};
+
+/// Convolutional subsampling for speech: `factor` (1, 2, 4 or 8) is reached by log2(factor) relu
+/// convolutions of width 3 and stride 2 over time and bins, then a projection to the model width;
+/// with factor 1 there is only the projection. Input beyond the lengths is masked before each
+/// convolution, so that a padded batch gives what its items give alone. x (B, T, bins) -> (B,
+/// ceil(T / factor), C); lengths likewise.
 class ConvSubsampling : public Module {
  public:
+  /// Throws for other factors and for sizes below 1.
   ConvSubsampling(int64_t bins, int64_t width, int64_t factor, int64_t channels, Rng& rng);
   std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths) const;
-  /// Frames that `frames` input frames become.
+  /// Frames that `frames` input frames become: ceil(frames / factor).
   static int64_t output_length(int64_t frames, int64_t factor);
 
  private:
-  std::deque<Tensor> weights_, biases_;
+  std::deque<Conv2d> convs_;
   std::unique_ptr<Linear> project_;
-  int64_t factor_;
+  int64_t bins_;
 };
 
 }  // namespace centroid::nn

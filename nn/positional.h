@@ -1,20 +1,24 @@
 #pragma once
+// Where in a sequence a position is: sinusoidal, learned and rotary.
 #include "nn/layers.h"
 
 namespace centroid::nn {
 
 enum class Positions { none, sinusoidal, learned, rotary };
+/// The kind of that name; throws, listing the valid names, otherwise.
 Positions parse_positions(const std::string& name);
+const char* to_string(Positions positions);
 
 /// (T, C) f32: sin in the first half of the width and cos in the second, wavelengths from 2 pi to
-/// 10000 * 2 pi (Vaswani et al., 2017).
+/// 10000 * 2 pi (Vaswani et al., 2017). Throws unless C is even.
 Tensor sinusoidal_positions(int64_t time, int64_t width);
 
-/// angles (T, E / 2) of rotary positions (Su et al., "RoFormer", 2021).
+/// Angles (T, E / 2) f32 of rotary positions: t / base^(2i / E) (Su et al., "RoFormer", 2021).
+/// Throws unless E is even.
 Tensor rotary_angles(int64_t time, int64_t head_size, double base = 10000);
 
-/// Adds positions to a sequence: x (B, T, C) -> (B, T, C). `none` and `rotary` (which acts on queries and
-/// keys) return x. Learned positions throw beyond `max_length`.
+/// Adds positions to a sequence: x (B, T, C) -> (B, T, C). `none` and `rotary` (which acts on
+/// queries and keys) return x. Learned positions throw beyond `max_length`.
 class PositionalEncoding : public Module {
  public:
   PositionalEncoding(Positions kind, int64_t width, int64_t max_length, Rng& rng);

@@ -1,6 +1,7 @@
 #pragma once
 // Multi-head attention around the Attention interface, encoder and decoder layers and their stacks.
 #include <deque>
+#include <nlohmann/json_fwd.hpp>
 
 #include "nn/attention.h"
 #include "nn/layers.h"
@@ -26,27 +27,42 @@ struct TransformerOptions {
   bool recompute = false;  ///< keep only the layers' inputs for backward
 };
 
-/// Projects to heads, attends, projects back. Self-attention: memory = x. With rotary positions, q and
-/// k are turned by theirs.
+/// Throws, naming the option, unless a stack can be built from `options`.
+void check(const TransformerOptions& options);
+
+/// As JSON for checkpoints: an object with the members' names. Reading throws for unknown names
+/// (listing the valid ones) and for values of the wrong kind; members that are absent keep their
+/// value.
+void to_json(nlohmann::json& json, const TransformerOptions& options);
+void from_json(const nlohmann::json& json, TransformerOptions& options);
+
+/// Projects to heads, attends, projects back. Self-attention: memory = x. With rotary positions, q
+/// and k are turned by theirs. Outside of training, variants that draw random numbers draw them
+/// from a stream named by the module's path: an output depends on nothing but the item.
 class MultiHead : public Module {
  public:
   MultiHead(const TransformerOptions& options, const std::string& attention, bool causal, Rng& rng);
-  /// x (B, L, C), memory (B, S, C) -> (B, L, C)
+  /// x (B, L, C), memory (B, S, C) -> (B, L, C); rows beyond `lengths` are the output's bias.
   Tensor forward(const Tensor& x, const Tensor& memory, const Lengths& lengths,
                  const Lengths& memory_lengths, const Context& context);
 
  private:
+  /// (B, T, C) -> (B, H, T, E), a view of the projection
+  Tensor heads(const Linear& projection, const Tensor& x) const;
+
   Linear q_, k_, v_, out_;
   std::unique_ptr<Attention> attention_;
   int64_t heads_, head_size_;
   bool causal_, rotary_;
 };
 
-/// Self-attention and feed-forward, each with a residual; norm before (pre) or after (post) each part.
+/// Self-attention and feed-forward, each with a residual; norm before (pre) or after (post) each
+/// part.
 class EncoderLayer : public Module {
  public:
   EncoderLayer(const TransformerOptions& options, Rng& rng);
-  Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context);  // (B, T, C)
+  /// (B, T, C) -> (B, T, C); rows beyond `lengths` mean nothing and affect no other row.
+  Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context);
 
  private:
   MultiHead attention_;
@@ -56,8 +72,9 @@ class EncoderLayer : public Module {
   bool pre_norm_;
 };
 
-/// Positions, dropout, layers, and (pre-norm) a final norm. Causal use makes it a language model's body.
-/// x (B, T, C) -> (B, T, C), padded positions 0.
+/// Positions, dropout, layers, and (pre-norm) a final norm. Causal use makes it a language model's
+/// body. x (B, T, C) -> (B, T, C), padded positions 0; what x holds there is ignored. With
+/// `recompute`, `context.rng` must outlive the backward.
 class Encoder : public Module {
  public:
   Encoder(const TransformerOptions& options, Rng& rng);
@@ -76,6 +93,7 @@ class Encoder : public Module {
 class DecoderLayer : public Module {
  public:
   DecoderLayer(const TransformerOptions& options, Rng& rng);
+  /// x (B, L, C), memory (B, S, C) -> (B, L, C)
   Tensor forward(const Tensor& x, const Lengths& lengths, const Tensor& memory,
                  const Lengths& memory_lengths, const Context& context);
 

@@ -1,10 +1,13 @@
 #include "tensor/trace.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <mutex>
-#include <vector>
+#include <utility>
 
 namespace centroid {
 namespace {
@@ -68,6 +71,8 @@ class Tracer {
   }
 
   bool debug = false, memory = false;
+  std::atomic<bool> summing = false;
+  std::map<std::pair<std::string, std::string>, KernelTime> sums;  // by (phase, name)
   std::string profile_path;
   std::mutex mutex;
   std::vector<Event> events;
@@ -81,8 +86,24 @@ Tracer& tracer() {
 }  // namespace
 
 bool tracing() {
-  static const bool on = tracer().debug || !tracer().profile_path.empty();
-  return on;
+  static const bool always = tracer().debug || !tracer().profile_path.empty();
+  return always || tracer().summing.load(std::memory_order_relaxed);
+}
+
+void start_kernel_times() {
+  std::lock_guard lock(tracer().mutex);
+  tracer().sums.clear();
+  tracer().summing = true;
+}
+
+std::vector<KernelTime> stop_kernel_times() {
+  std::lock_guard lock(tracer().mutex);
+  tracer().summing = false;
+  std::vector<KernelTime> times;
+  for (const auto& [key, time] : tracer().sums) times.push_back(time);
+  std::stable_sort(times.begin(), times.end(),
+                   [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
+  return times;
 }
 
 TraceScope::TraceScope(const char* name, std::string details)
@@ -92,6 +113,13 @@ TraceScope::~TraceScope() {
   const int64_t end_ns = now_ns();
   Tracer& t = tracer();
   std::lock_guard lock(t.mutex);
+  if (t.summing) {
+    KernelTime& sum = t.sums[{t_phase, name_}];
+    sum.phase = t_phase;
+    sum.name = name_;
+    sum.seconds += (end_ns - begin_ns_) / 1e9;
+    ++sum.calls;
+  }
   if (t.debug) {
     std::fprintf(stderr, "%-8s %-24s %9.3f ms  %s\n", t_phase, name_, (end_ns - begin_ns_) / 1e6,
                  details_.c_str());

@@ -5,6 +5,7 @@
 //   CENTROID_MEM=1          peak memory on stderr at exit
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "tensor/tensor.h"
 
@@ -12,6 +13,17 @@ namespace centroid {
 
 /// Whether any kernel needs to be timed.
 bool tracing();
+
+/// Time spent in one kernel in one phase.
+struct KernelTime {
+  std::string phase, name;
+  double seconds = 0;
+  int64_t calls = 0;
+};
+
+/// Adds up the time of every kernel until `stop_kernel_times`, which returns the sums, largest first.
+void start_kernel_times();
+std::vector<KernelTime> stop_kernel_times();
 
 /// Times its own lifetime under a name.
 class TraceScope {

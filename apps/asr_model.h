@@ -1,0 +1,90 @@
+#pragma once
+// The recogniser: subsampling, transformer encoder, CTC output; and the front end that feeds it.
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "apps/audio/features.h"
+#include "apps/audio/vocab.h"
+#include "nn/checkpoint.h"
+#include "nn/transformer.h"
+
+namespace centroid::asr {
+
+/// From sound to the model's input.
+struct FrontEnd {
+  audio::FbankOptions fbank;
+  std::string normalize = "utterance";  ///< utterance, global or none
+  audio::GlobalStats stats;             ///< used by "global"
+  int64_t stack = 1, stride = 1;        ///< frames joined, and frames moved on
+
+  /// Sound at the front end's rate -> (T, columns). Throws as Fbank does.
+  audio::Features operator()(const audio::Sound& sound) const;
+  /// The filterbank, before normalisation and stacking: what "global" statistics are taken of.
+  audio::Features filterbank(const audio::Sound& sound) const;
+  audio::Features finish(audio::Features features) const;
+  /// Columns of the model's input.
+  int64_t columns() const;
+  /// Frames of `seconds` of sound.
+  int64_t frames(double seconds) const;
+  /// Throws, naming the option, unless all are usable.
+  void validate() const;
+};
+void to_json(nlohmann::json& json, const FrontEnd& front_end);
+void from_json(const nlohmann::json& json, FrontEnd& front_end);
+
+/// The shape of a recogniser; stored in its checkpoint.
+struct RecognizerOptions {
+  int64_t columns = 40;     ///< of the input
+  int64_t classes = 0;      ///< with the blank, which is 0
+  int64_t subsampling = 4;  ///< input frames per output frame: 1, 2, 4 or 8
+  int64_t channels = 16;    ///< of the subsampling convolutions
+  nn::TransformerOptions encoder;
+};
+void to_json(nlohmann::json& json, const RecognizerOptions& options);
+void from_json(const nlohmann::json& json, RecognizerOptions& options);
+
+/// x (B, T, columns) -> logits (B, T', V), T' = ceil(T / subsampling).
+class Recognizer : public nn::Module {
+ public:
+  Recognizer(const RecognizerOptions& options, Rng& rng);
+  std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths,
+                                     const nn::Context& context);
+  const RecognizerOptions& options() const { return options_; }
+
+ private:
+  RecognizerOptions options_;
+  nn::ConvSubsampling subsampling_;
+  nn::Encoder encoder_;
+  nn::Linear output_;
+};
+
+/// A trained recogniser with all that its use needs.
+struct TrainedRecognizer {
+  FrontEnd front_end;
+  audio::Vocab vocab;
+  std::unique_ptr<Recognizer> model;
+  int64_t step = 0;
+
+  /// Seconds from one output frame to the next.
+  double frame_seconds() const;
+};
+
+/// The texts that make a checkpoint a recogniser's: "kind", "front_end", "model", "vocab".
+std::map<std::string, std::string> checkpoint_texts(const Recognizer& model,
+                                                    const FrontEnd& front_end,
+                                                    const audio::Vocab& vocab);
+
+/// Reads `path`, a checkpoint file or a run folder (its best.safetensors, or else
+/// last.safetensors). Uses averaged (EMA) weights where the checkpoint has them. `attention`, when
+/// not empty, replaces the attention the model was trained with. Throws for checkpoints of other
+/// programs.
+TrainedRecognizer load_recognizer(const std::string& path, const std::string& attention = "");
+
+/// The checkpoint file that `path` means; throws when there is none.
+std::string checkpoint_file(const std::string& path);
+
+/// A batch of features, padded with zeros: (B, T, columns) and lengths.
+std::pair<Tensor, Lengths> pad_features(const std::vector<const audio::Features*>& items);
+
+}  // namespace centroid::asr

@@ -1,0 +1,255 @@
+// asr train: manifests to a trained recogniser.
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/asr.h"
+#include "apps/asr_data.h"
+#include "apps/asr_evaluate.h"
+#include "apps/common/args.h"
+#include "apps/common/run_folder.h"
+#include "apps/common/train_loop.h"
+#include "nn/loss.h"
+
+namespace centroid::apps {
+
+namespace {
+
+struct TrainCommand {
+  CLI::App* sub = nullptr;
+  CommonOptions common;
+  RunOptions run_options;
+  TrainOptions train;
+  std::string train_manifest, dev_manifest, vocab_file;
+  asr::FrontEnd front_end;
+  asr::RecognizerOptions model;
+  std::string positions = "sinusoidal";
+  nn::BatchOptions batches;
+  audio::SpecAugmentOptions augment;
+  bool spec_augment = true, drop_infeasible = false, show_model = false;
+  double cache_mib = 4096, attention_dropout = 0;
+
+  void add_options();
+  void add_model_options();
+  void add_data_options();
+  void run();
+
+ private:
+  void prepare_front_end(const RunFolder& folder);
+  void print_start(const asr::Recognizer& recognizer, const asr::Dataset& data,
+                   const asr::Dataset* dev) const;
+};
+
+void TrainCommand::add_model_options() {
+  const char* group = "Model";
+  nn::TransformerOptions& e = model.encoder;
+  const auto add = [&](const std::string& name, auto& value, const std::string& help) {
+    return sub->add_option(name, value, help)->capture_default_str()->group(group);
+  };
+  add("--layers", e.layers, "Encoder layers")->check(CLI::Range(1, 1000));
+  add("--heads", e.heads, "Attention heads")->check(CLI::Range(1, 1000));
+  add("--head-size", e.head_size, "Size of a head; 0: width / heads");
+  add("--width", e.width, "Model width")->check(CLI::Range(1, 100000));
+  add("--hidden", e.hidden, "Width of the feed-forward parts")->check(CLI::Range(1, 1000000));
+  add("--dropout", e.dropout, "Dropout")->check(CLI::Range(0.0, 0.99));
+  add("--attention", e.attention, "Attention variant; --help-attention lists them");
+  add("--activation", e.activation, "gelu or relu")->check(CLI::IsMember({"gelu", "relu"}));
+  add("--positions", positions, "none, sinusoidal, learned or rotary");
+  add("--max-length", e.max_length, "Longest sequence of learned positions");
+  add("--subsampling", model.subsampling, "Input frames per position of the encoder: 1, 2, 4 or 8")
+      ->check(CLI::IsMember({1, 2, 4, 8}));
+  add("--channels", model.channels, "Channels of the subsampling convolutions")
+      ->check(CLI::Range(1, 4096));
+  add_switch(*sub, "pre-norm", e.pre_norm, "Layer norm before each part instead of after it")
+      ->group(group);
+  add_switch(*sub, "recompute", e.recompute, "Keep only each layer's input for backward")
+      ->group(group);
+  sub->add_flag("--show-model", show_model, "Print every parameter before training")
+      ->configurable(false)
+      ->group(group);
+  sub->add_flag_callback(
+         "--help-attention",
+         [] {
+           std::cout << nn::attention_help();
+           throw CLI::Success();
+         },
+         "List the attention variants and their options")
+      ->configurable(false)
+      ->group(group);
+}
+
+void TrainCommand::add_data_options() {
+  const char* group = "Data";
+  const auto add = [&](const std::string& name, auto& value, const std::string& help) {
+    return sub->add_option(name, value, help)->capture_default_str()->group(group);
+  };
+  add("--train", train_manifest, "Manifest to train on")->required();
+  add("--dev", dev_manifest, "Manifest to evaluate on while training");
+  add("--vocab", vocab_file, "vocab.json of `asr prepare`")->required();
+  add("--normalize", front_end.normalize,
+      "Mean and variance of the features: of each utterance, global, or none")
+      ->check(CLI::IsMember({"utterance", "global", "none"}));
+  add("--stack", front_end.stack, "Frames joined into one input")->check(CLI::Range(1, 100));
+  add("--stride", front_end.stride, "Frames from one input to the next")->check(CLI::Range(1, 100));
+  add("--batch-items", batches.max_items, "Utterances per batch at most")
+      ->check(CLI::Range(1, 100000));
+  add("--batch-frames", batches.max_frames, "Padded input frames per batch at most; 0: no limit");
+  add("--buckets", batches.buckets, "Groups of similar length that batches are made of");
+  add("--cache-mib", cache_mib, "Memory for features; what does not fit is computed when needed");
+  add_switch(*sub, "drop-infeasible", drop_infeasible,
+             "Leave out utterances too short for their transcripts instead of refusing them")
+      ->group(group);
+
+  const char* masks = "SpecAugment";
+  add_switch(*sub, "spec-augment", spec_augment, "Mask random bands and stretches of the input")
+      ->group(masks);
+  const auto mask = [&](const std::string& name, auto& value, const std::string& help) {
+    sub->add_option(name, value, help)->capture_default_str()->group(masks);
+  };
+  mask("--freq-masks", augment.freq_masks, "Masked bands per utterance");
+  mask("--freq-width", augment.freq_width, "Widest band, in bins");
+  mask("--time-masks", augment.time_masks, "Masked stretches per utterance");
+  mask("--time-width", augment.time_width, "Longest stretch, in input frames");
+  mask("--time-fraction", augment.time_fraction, "Most that all stretches cover of an utterance");
+}
+
+void TrainCommand::add_options() {
+  add_run_options(*sub, run_options);
+  add_data_options();
+  add_model_options();
+  add_fbank_options(*sub, front_end.fbank);
+  add_train_options(*sub, train);
+  add_common_options(*sub, common);
+}
+
+// Global statistics are taken once, at the start; a resumed run reads them from its checkpoint.
+void TrainCommand::prepare_front_end(const RunFolder& folder) {
+  front_end.validate();
+  if (front_end.normalize != "global") return;
+  if (folder.resumed()) {
+    const nn::Checkpoint checkpoint = nn::load_checkpoint(folder.last());
+    const auto text = checkpoint.texts.find("front_end");
+    CENTROID_CHECK(text != checkpoint.texts.end(), folder.last(), ": no front end in it");
+    nlohmann::json::parse(text->second).get_to(front_end);
+  } else {
+    front_end.stats = asr::corpus_stats(train_manifest, front_end);
+  }
+}
+
+void TrainCommand::print_start(const asr::Recognizer& recognizer, const asr::Dataset& data,
+                               const asr::Dataset* dev) const {
+  if (show_model) std::fprintf(stderr, "%s\n", nn::summary(recognizer).c_str());
+  std::fprintf(stderr, "training on %lld utterances, %.2f h", static_cast<long long>(data.size()),
+               data.seconds() / 3600);
+  if (dev) std::fprintf(stderr, "; %lld for development", static_cast<long long>(dev->size()));
+  std::fprintf(stderr,
+               "\nmodel: %lld layers, width %lld, %lld parameters, attention %s, %lldx "
+               "subsampling\n",
+               static_cast<long long>(model.encoder.layers),
+               static_cast<long long>(model.encoder.width),
+               static_cast<long long>(recognizer.parameter_count()),
+               model.encoder.attention.c_str(), static_cast<long long>(model.subsampling));
+}
+
+void TrainCommand::run() {
+  apply(common);
+  const RunFolder folder(run_options);
+  prepare_front_end(folder);
+  const audio::Vocab vocab = audio::read_vocab(vocab_file);
+  model.encoder.positions = nn::parse_positions(positions);
+  model.columns = front_end.columns();
+  model.classes = vocab.size();
+
+  asr::Dataset data(train_manifest, front_end, vocab, cache_mib);
+  for (const std::string& id : data.check_feasible(model.subsampling, drop_infeasible)) {
+    std::fprintf(stderr, "left out, too short for its transcript: %s\n", id.c_str());
+  }
+  data.load();
+  std::unique_ptr<asr::Dataset> dev;
+  if (!dev_manifest.empty()) {
+    dev = std::make_unique<asr::Dataset>(dev_manifest, front_end, vocab, cache_mib);
+    dev->load();
+  }
+
+  Rng init(common.seed, "init"), dropout(common.seed, "dropout");
+  asr::Recognizer recognizer(model, init);
+  print_start(recognizer, data, dev.get());
+
+  std::unique_ptr<asr::BatchStream> stream;
+  int64_t position = 0;
+  const auto seek = [&](int64_t to) {
+    stream.reset();  // ends its thread before the next one starts
+    stream = std::make_unique<asr::BatchStream>(
+        data, batches, spec_augment ? std::optional(augment) : std::nullopt, common.seed, to);
+    position = to;
+  };
+  seek(0);
+
+  TrainTask task;
+  task.model = &recognizer;
+  task.rngs = {{"dropout", &dropout}};
+  task.position = [&] { return position; };
+  task.seek = seek;
+  task.config = options_json(*sub);
+  task.texts = asr::checkpoint_texts(recognizer, front_end, vocab);
+  task.unit = "utt";
+  task.next_loss = [&] {
+    const asr::SpeechBatch batch = stream->next();
+    ++position;
+    const auto [x, lengths] = batch.input();
+    const auto [logits, out_lengths] = recognizer.forward(x, lengths, {true, &dropout, {}});
+    TrainBatch result;
+    result.loss = nn::ctc(logits, out_lengths, batch.labels);
+    result.items = batch.ids;
+    result.units = static_cast<double>(batch.ids.size());
+    result.seconds = batch.seconds;
+    return result;
+  };
+  if (dev) {
+    task.evaluate = [&] {
+      const asr::Evaluation e = asr::evaluate(recognizer, *dev, vocab, vocab.unit());
+      const std::string rate = "dev_" + asr::rate_name(vocab.unit());
+      return Evaluation{{{"dev_loss", e.loss}, {rate, e.errors.rate()}}, e.errors.rate()};
+    };
+  }
+  const TrainResult result = apps::train(task, train, folder);
+  if (common.json) {
+    std::cout << nlohmann::json{{"steps", result.step},
+                                {"stopped", result.stopped},
+                                {"loss", result.last_loss},
+                                {"best_metric", dev ? nlohmann::json(result.best_metric) : nullptr},
+                                {"best_step", result.best_step},
+                                {"seconds", result.seconds},
+                                {"utterances_per_second", result.units_per_second}}
+                     .dump(2)
+              << "\n";
+  }
+}
+
+}  // namespace
+
+void register_train(CLI::App& app) {
+  auto command = std::make_shared<TrainCommand>();
+  command->sub = app.add_subcommand("train", "Train a recogniser with CTC");
+  command->train.optimizer.lr = 1.5e-3;
+  command->train.optimizer.weight_decay = 0.01;
+  command->train.schedule.warmup = 200;
+  command->train.steps = 5000;
+  command->model.encoder.width = 144;
+  command->model.encoder.hidden = 576;
+  add_preset_option(*command->sub, asr_presets());
+  command->add_options();
+  command->sub->callback([command] { command->run(); });
+}
+
+const Presets& asr_presets() {
+  // Hours of speech decide the size: these are for one speaker and about 1.3 hours.
+  static const Presets presets{
+      {"festvox-ru-demo", {{"steps", 1200}}},
+      {"festvox-ru", {{"steps", 8000}}},
+  };
+  return presets;
+}
+
+}  // namespace centroid::apps

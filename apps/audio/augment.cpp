@@ -1,0 +1,104 @@
+#include "apps/audio/augment.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tensor/error.h"
+#include "tensor/rng.h"
+
+namespace centroid::audio {
+
+namespace {
+
+struct Span {
+  int64_t begin, end;
+};
+
+/// A stretch of 0..max_width elements anywhere in 0..n.
+Span draw_span(Rng& rng, int64_t n, int64_t max_width) {
+  const auto width =
+      static_cast<int64_t>(rng.below(static_cast<uint64_t>(std::min(n, max_width)) + 1));
+  const auto begin = static_cast<int64_t>(rng.below(static_cast<uint64_t>(n - width) + 1));
+  return {begin, begin + width};
+}
+
+float mean_of(const Features& f) {
+  double sum = 0;
+  for (const float x : f.data) sum += x;
+  return static_cast<float>(sum / static_cast<double>(f.data.size()));
+}
+
+template <typename Options, typename Field>
+void for_each_field(Options& o, Field field) {
+  field("freq_masks", o.freq_masks);
+  field("freq_width", o.freq_width);
+  field("time_masks", o.time_masks);
+  field("time_width", o.time_width);
+  field("time_fraction", o.time_fraction);
+  field("fill_mean", o.fill_mean);
+}
+
+}  // namespace
+
+void validate(const SpecAugmentOptions& o) {
+  const auto check = [](const char* name, int value) {
+    CENTROID_CHECK(value >= 0, "specaugment: ", name, ": expected 0 or more, got ", value);
+  };
+  check("freq_masks", o.freq_masks);
+  check("freq_width", o.freq_width);
+  check("time_masks", o.time_masks);
+  check("time_width", o.time_width);
+  CENTROID_CHECK(o.time_fraction >= 0 && o.time_fraction <= 1,
+                 "specaugment: time_fraction: expected 0..1, got ", o.time_fraction);
+}
+
+void to_json(nlohmann::json& json, const SpecAugmentOptions& options) {
+  json = nlohmann::json::object();
+  for_each_field(options, [&](const char* name, const auto& value) { json[name] = value; });
+}
+
+void from_json(const nlohmann::json& json, SpecAugmentOptions& options) {
+  CENTROID_CHECK(json.is_object(), "specaugment: expected a JSON object, got ", json.dump());
+  options = {};
+  std::set<std::string> known;
+  for_each_field(options, [&](const char* name, auto& value) {
+    known.insert(name);
+    if (!json.contains(name)) return;
+    try {
+      json.at(name).get_to(value);
+    } catch (const nlohmann::json::exception& error) {
+      throw Error(
+          concat("specaugment: ", name, ": got ", json.at(name).dump(), ": ", error.what()));
+    }
+  });
+  for (const auto& [key, value] : json.items()) {
+    CENTROID_CHECK(known.count(key) == 1, "specaugment: unknown key ", key);
+  }
+  validate(options);
+}
+
+void spec_augment(Features& f, const SpecAugmentOptions& options, uint64_t seed, int64_t epoch,
+                  std::string_view utterance_id) {
+  validate(options);
+  if (f.data.empty()) return;
+  Rng rng = Rng(seed, "specaugment").fork(static_cast<uint64_t>(epoch)).fork(utterance_id);
+  const float fill = options.fill_mean ? mean_of(f) : 0.0f;
+  for (int m = 0; m < options.freq_masks; ++m) {
+    const Span span = draw_span(rng, f.bins, options.freq_width);
+    for (int64_t t = 0; t < f.frames; ++t)
+      std::fill(f.row(t) + span.begin, f.row(t) + span.end, fill);
+  }
+  if (options.time_masks == 0) return;
+  // Equal shares of the budget: even if no two masks overlap, together they stay within it.
+  const auto budget =
+      static_cast<int64_t>(std::floor(options.time_fraction * static_cast<double>(f.frames)));
+  const int64_t width = std::min<int64_t>(options.time_width, budget / options.time_masks);
+  for (int m = 0; m < options.time_masks; ++m) {
+    const Span span = draw_span(rng, f.frames, width);
+    std::fill(f.row(span.begin), f.row(span.end), fill);
+  }
+}
+
+}  // namespace centroid::audio

@@ -1,0 +1,47 @@
+#pragma once
+// Reading of text files and folders, and the few string helpers the parsers share. Files are
+// written with write_file_atomic of tensor/file.h.
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace centroid::audio {
+
+/// The bytes of a file; a name ending in `.gz` is inflated. Throws when it cannot be read, is not
+/// valid gzip, or is gzip and the build has no zlib.
+std::string read_text(const std::string& path);
+
+/// The lines of a text file (also `.gz`) without their line ends (LF or CRLF) and without a byte
+/// order mark. Throws when the file is missing or holds a NUL byte or invalid UTF-8, naming the
+/// line.
+std::vector<std::string> read_lines(const std::string& path);
+
+/// Creates a folder and its parents. Throws with the system's reason.
+void make_folder(const std::string& path);
+
+/// The paths (relative to `folder`, sorted, '/' separators) of the regular files below it whose
+/// name ends in `suffix`. Throws when the folder is missing.
+std::vector<std::string> list_files(const std::string& folder, std::string_view suffix);
+
+/// Throws unless `path` is a folder; `what` begins the message.
+void check_folder(const std::string& what, const std::string& path);
+
+/// `text` without white space (space, tab, CR, LF) at both ends.
+std::string trim(std::string_view text);
+
+/// Splits at runs of white space; no empty parts.
+std::vector<std::string> split_words(std::string_view text);
+
+/// The parts joined with `separator` between them.
+std::string join(const std::vector<std::string>& parts, std::string_view separator);
+
+/// `word` and the rest of the line after the white space that follows it.
+struct FirstWord {
+  std::string word, rest;
+};
+FirstWord first_word(std::string_view line);
+
+/// A number written in full (no trailing characters), finite. Returns false otherwise.
+bool parse_number(std::string_view text, double* value);
+
+}  // namespace centroid::audio

@@ -1,0 +1,151 @@
+// Corpora of single speakers that come as packages: Festvox voices and Asterisk prompts.
+#include <algorithm>
+#include <filesystem>
+
+#include "apps/audio/files.h"
+#include "apps/audio/prepare.h"
+#include "tensor/error.h"
+
+namespace centroid::audio {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The voice's own folder at or below `root`.
+std::string find_voice(const std::string& root) {
+  const std::string list = "etc/txt.done.data";
+  check_folder("festvox", root);
+  if (fs::exists(fs::path(root) / list)) return root;
+  std::vector<std::string> found;
+  for (const std::string& file : list_files(root, "txt.done.data")) {
+    if (file.ends_with(list)) found.push_back(file.substr(0, file.size() - list.size()));
+  }
+  CENTROID_CHECK(!found.empty(), "festvox: expected ", list, " in or below ", root, ", found none");
+  CENTROID_CHECK(found.size() == 1, "festvox: expected one voice below ", root, ", found ",
+                 found.size(), ": ", join(found, ", "), " (name one of them)");
+  return (fs::path(root) / found[0]).lexically_normal().string();
+}
+
+/// `( ID "text" )`. Throws naming what is expected.
+Utterance parse_prompt(const std::string& line) {
+  const size_t open = line.find('('), quote = line.find('"');
+  const size_t last = line.rfind('"'), close = line.rfind(')');
+  CENTROID_CHECK(open != line.npos && quote != line.npos && last > quote && close != line.npos &&
+                     open < quote && close > last,
+                 "expected ( ID \"text\" ), got ", line);
+  Utterance u;
+  u.id = trim(line.substr(open + 1, quote - open - 1));
+  CENTROID_CHECK(!u.id.empty() && u.id.find_first_of("/\\ ") == u.id.npos,
+                 "expected an id before the text, got \"", u.id, "\"");
+  for (size_t i = quote + 1; i < last; ++i) {
+    if (line[i] == '\\' && i + 1 < last) ++i;
+    if (line[i] != '+') u.text += line[i];
+  }
+  return u;
+}
+
+/// The phones of an xwaves label file: after the line `#`, lines END_SECONDS COLOUR PHONE.
+std::vector<std::string> read_labels(const std::string& path, bool keep_pauses) {
+  const std::vector<std::string> lines = read_lines(path);
+  const auto header =
+      std::find_if(lines.begin(), lines.end(), [](const auto& l) { return trim(l) == "#"; });
+  CENTROID_CHECK(header != lines.end(), path, ": expected a header that ends with a line #");
+  std::vector<std::string> phones;
+  double previous = 0;
+  for (auto line = header + 1; line != lines.end(); ++line) {
+    const std::vector<std::string> parts = split_words(*line);
+    if (parts.empty()) continue;
+    const auto number = line - lines.begin() + 1;
+    double end = 0;
+    CENTROID_CHECK(parts.size() >= 3 && parse_number(parts[0], &end), path, ":", number,
+                   ": expected END_SECONDS COLOUR PHONE, got ", *line);
+    CENTROID_CHECK(end >= previous, path, ":", number, ": the labels go back in time, from ",
+                   previous, " s to ", end, " s");
+    previous = end;
+    if (keep_pauses || parts[2] != "pau") phones.push_back(parts[2]);
+  }
+  return phones;
+}
+
+/// Takes out [...] and a wholly parenthesised sentence, and spells single figures.
+std::string speech_of(std::string sentence) {
+  for (size_t open; (open = sentence.find('[')) != sentence.npos;) {
+    const size_t close = std::min(sentence.find(']', open), sentence.size() - 1);
+    sentence.erase(open, close - open + 1);
+  }
+  sentence = trim(sentence);
+  if (sentence.starts_with('(') && sentence.ends_with(')')) return "";
+  static const char* const kFigures[] = {"zero", "one", "two",   "three", "four",
+                                         "five", "six", "seven", "eight", "nine"};
+  const auto figure = [&](size_t i) {
+    return i < sentence.size() && sentence[i] >= '0' && sentence[i] <= '9';
+  };
+  std::string out;
+  for (size_t i = 0; i < sentence.size(); ++i) {
+    const bool single = figure(i) && !figure(i + 1) && (i == 0 || !figure(i - 1));
+    const bool decimal = (i > 1 && sentence[i - 1] == '.' && figure(i - 2)) ||
+                         (i + 1 < sentence.size() && sentence[i + 1] == '.' && figure(i + 2));
+    if (single && !decimal) {
+      out += kFigures[sentence[i] - '0'];
+    } else {
+      out += sentence[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Prepared prepare_festvox(const std::string& root, bool keep_pauses) {
+  const fs::path voice = find_voice(root);
+  const bool labelled = fs::is_directory(voice / "lab");
+  const std::string list = (voice / "etc/txt.done.data").string();
+  Prepared out;
+  size_t number = 0;
+  for (const std::string& line : read_lines(list)) {
+    ++number;
+    if (trim(line).empty()) continue;
+    std::string id = concat(list, ":", number);
+    try {
+      Utterance u = parse_prompt(line);
+      id = u.id;
+      u.audio = (voice / "wav" / (u.id + ".wav")).string();
+      if (labelled) u.phones = read_labels((voice / "lab" / (u.id + ".lab")).string(), keep_pauses);
+      out.utterances.push_back(std::move(u));
+    } catch (const Error& error) {
+      out.problems.push_back({id, error.what()});
+    }
+  }
+  return out;
+}
+
+Prepared prepare_asterisk(const std::string& audio, const std::string& text_file) {
+  check_folder("asterisk", audio);
+  Prepared out;
+  size_t number = 0;
+  for (const std::string& line : read_lines(text_file)) {
+    ++number;
+    const std::string entry = trim(line);
+    if (entry.empty() || entry[0] == ';') continue;
+    const size_t colon = entry.find(": ");
+    if (colon == entry.npos) {
+      out.problems.push_back(
+          {concat(text_file, ":", number), concat("expected KEY: sentence, got ", entry)});
+      continue;
+    }
+    Utterance u;
+    u.id = trim(entry.substr(0, colon));
+    const std::string sentence = trim(entry.substr(colon + 1));
+    u.text = speech_of(sentence);
+    u.audio = (fs::path(audio) / (u.id + ".wav")).string();
+    if (u.text.empty()) {
+      out.problems.push_back({u.id, concat("no speech: ", sentence)});
+    } else {
+      out.utterances.push_back(std::move(u));
+    }
+  }
+  return out;
+}
+
+}  // namespace centroid::audio

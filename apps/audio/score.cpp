@@ -1,0 +1,134 @@
+#include "apps/audio/score.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+#include "apps/audio/text.h"
+
+namespace centroid::audio {
+
+namespace {
+
+// Costs count edits in units of kEdit; the remainder counts substitutions, so that of two
+// alignments with equally many edits the one with fewer substitutions, that is more matches, is
+// cheaper.
+constexpr int64_t kEdit = int64_t{1} << 32;
+
+}  // namespace
+
+std::vector<AlignedPair> align(const std::vector<std::string>& ref,
+                               const std::vector<std::string>& hyp) {
+  const size_t n = ref.size(), m = hyp.size(), stride = m + 1;
+  // step(i, j): the last edit of the best alignment of the first i and j symbols.
+  std::vector<Edit> steps((n + 1) * stride, Edit::insertion);
+  std::vector<int64_t> previous(stride), row(stride);
+  for (size_t j = 0; j <= m; ++j) row[j] = static_cast<int64_t>(j) * kEdit;
+  for (size_t i = 1; i <= n; ++i) {
+    std::swap(previous, row);
+    row[0] = static_cast<int64_t>(i) * kEdit;
+    steps[i * stride] = Edit::deletion;
+    for (size_t j = 1; j <= m; ++j) {
+      const bool same = ref[i - 1] == hyp[j - 1];
+      const int64_t diagonal = previous[j - 1] + (same ? 0 : kEdit + 1);
+      const int64_t deletion = previous[j] + kEdit, insertion = row[j - 1] + kEdit;
+      row[j] = std::min({diagonal, deletion, insertion});
+      Edit& step = steps[i * stride + j];
+      if (row[j] == diagonal) {
+        step = same ? Edit::match : Edit::substitution;
+      } else if (row[j] == deletion) {
+        step = Edit::deletion;
+      }
+    }
+  }
+  std::vector<AlignedPair> pairs;
+  for (size_t i = n, j = m; i > 0 || j > 0;) {
+    AlignedPair pair{steps[i * stride + j], "", ""};
+    if (pair.edit != Edit::insertion) pair.ref = ref[--i];
+    if (pair.edit != Edit::deletion) pair.hyp = hyp[--j];
+    pairs.push_back(std::move(pair));
+  }
+  std::reverse(pairs.begin(), pairs.end());
+  return pairs;
+}
+
+void ErrorRate::add(const std::vector<AlignedPair>& alignment) {
+  const int64_t before = errors();
+  for (const AlignedPair& pair : alignment) {
+    substitutions += pair.edit == Edit::substitution;
+    deletions += pair.edit == Edit::deletion;
+    insertions += pair.edit == Edit::insertion;
+    tokens += pair.edit != Edit::insertion;
+  }
+  ++utterances;
+  wrong_utterances += errors() > before;
+}
+
+ErrorRate& ErrorRate::operator+=(const ErrorRate& other) {
+  substitutions += other.substitutions;
+  deletions += other.deletions;
+  insertions += other.insertions;
+  tokens += other.tokens;
+  utterances += other.utterances;
+  wrong_utterances += other.wrong_utterances;
+  return *this;
+}
+
+double ErrorRate::rate() const {
+  if (tokens == 0) return errors() == 0 ? 0.0 : std::numeric_limits<double>::infinity();
+  return static_cast<double>(errors()) / static_cast<double>(tokens);
+}
+
+std::string summary(const std::string& set, const std::string& name, const ErrorRate& r) {
+  if (r.tokens == 0) {
+    return set + " " + name + " undefined (no reference tokens; " + std::to_string(r.insertions) +
+           " insertions)";
+  }
+  const auto percent = [&](int64_t count) {
+    return 100.0 * static_cast<double>(count) / static_cast<double>(r.tokens);
+  };
+  char line[160];
+  std::snprintf(line, sizeof line, " %.1f %% (sub %.1f del %.1f ins %.1f; %lld tokens)",
+                percent(r.errors()), percent(r.substitutions), percent(r.deletions),
+                percent(r.insertions), static_cast<long long>(r.tokens));
+  return set + " " + name + line;
+}
+
+std::string format_alignment(const std::vector<AlignedPair>& alignment, int width) {
+  std::string ref, hyp, ops, out;
+  int used = 0;
+  const auto flush = [&] {
+    for (std::string* line : {&ref, &hyp, &ops}) {
+      line->erase(line->find_last_not_of(' ') + 1);
+      out += *line + "\n";
+    }
+  };
+  const auto start = [&] {
+    ref = "REF: ";
+    hyp = "HYP: ";
+    ops = "OP:  ";
+    used = 5;
+  };
+  const auto cell = [](std::string* line, const std::string& text, int columns) {
+    *line += text + std::string(columns - display_width(text) + 1, ' ');
+  };
+  start();
+  for (const AlignedPair& pair : alignment) {
+    const int columns = std::max({1, display_width(pair.ref), display_width(pair.hyp)});
+    if (used + columns > width && used > 5) {
+      flush();
+      out += "\n";
+      start();
+    }
+    used += columns + 1;
+    const std::string gap(columns, '*');
+    cell(&ref, pair.edit == Edit::insertion ? gap : pair.ref, columns);
+    cell(&hyp, pair.edit == Edit::deletion ? gap : pair.hyp, columns);
+    cell(&ops, std::string(1, static_cast<char>(pair.edit)), columns);
+  }
+  flush();
+  return out;
+}
+
+}  // namespace centroid::audio

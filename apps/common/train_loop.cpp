@@ -1,0 +1,397 @@
+#include "apps/common/train_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <iostream>
+#include <limits>
+#include <optional>
+
+#include "apps/common/args.h"
+#include "apps/common/canvas.h"
+#include "apps/common/log.h"
+#include "autograd/ops.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+#include "tensor/ops.h"
+
+namespace centroid::apps {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kMeanDecay = 0.95;  // of the loss that `explode` and the progress line go by
+
+bool due(int64_t step, int64_t every, int64_t steps) {
+  return step == steps || (every > 0 && step % every == 0);
+}
+
+std::string join(const std::vector<std::string>& items) {
+  std::string text;
+  for (size_t i = 0; i < items.size() && i < 20; ++i) text += (i ? ", " : "") + items[i];
+  return items.size() > 20 ? text + ", ..." : text;
+}
+
+nn::ScheduleOptions schedule_options(const TrainOptions& options) {
+  nn::ScheduleOptions schedule = options.schedule;
+  schedule.lr = options.optimizer.lr;
+  schedule.steps = options.steps;
+  return schedule;
+}
+
+/// One run of `train`: what it knows, and a function for each part of a step.
+class Loop {
+ public:
+  Loop(const TrainTask& task, const TrainOptions& options, const RunFolder& folder);
+  TrainResult run();
+
+ private:
+  /// What one optimiser step did.
+  struct Step {
+    double loss = 0, grad_norm = 0, lr = 0;
+    double units = 0, seconds = 0;
+    std::vector<std::string> items;
+    bool good = false;
+  };
+
+  void resume();
+  Step step();
+  bool bad(double loss) const;
+  void log_step(const Step& step);
+  void count_bad(const Step& step);
+  void evaluate();
+  void save(const std::string& path);
+  void draw();
+  void show(const Step& step);
+  double elapsed() const;
+
+  const TrainTask& task_;
+  const TrainOptions& options_;
+  const RunFolder& folder_;
+  nn::NamedTensors parameters_;
+  nn::Optimizer optimizer_;
+  nn::Schedule schedule_;
+  std::optional<nn::Ema> ema_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+
+  int64_t step_ = 0;  // done
+  int64_t bad_in_a_row_ = 0, saved_step_ = -1, best_step_ = 0;
+  double mean_loss_ = kInfinity;  // recent; infinite before the first good step
+  double best_ = kInfinity, last_loss_ = 0;
+  double units_ = 0, audio_seconds_ = 0, training_seconds_ = 0;
+  Fields evaluation_fields_;
+  std::unique_ptr<JsonLog> log_;
+  std::unique_ptr<Progress> progress_;
+};
+
+Loop::Loop(const TrainTask& task, const TrainOptions& options, const RunFolder& folder)
+    : task_(task),
+      options_(options),
+      folder_(folder),
+      parameters_(task.model->named_parameters()),
+      optimizer_(parameters_, options.optimizer),
+      schedule_(schedule_options(options)) {
+  if (options.ema > 0) ema_.emplace(parameters_, options.ema);
+}
+
+double Loop::elapsed() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+}
+
+void Loop::resume() {
+  const nn::Checkpoint checkpoint = nn::load_checkpoint(folder_.last());
+  const std::string what = "--resume " + folder_.path();
+  for (const auto& [name, text] : task_.texts) {
+    const auto found = checkpoint.texts.find(name);
+    CENTROID_CHECK(found != checkpoint.texts.end() && found->second == text, what, ": the ", name,
+                   " is not that of the checkpoint (was the data or an option changed?)");
+  }
+  task_.model->load(checkpoint.model);
+  optimizer_.load_state(checkpoint.optimizer);
+  if (ema_) {
+    std::map<std::string, Tensor> saved(checkpoint.ema.begin(), checkpoint.ema.end());
+    for (auto& [name, average] : ema_->averages()) {
+      CENTROID_CHECK(saved.count(name), what, ": the checkpoint has no averaged weights of ", name,
+                     " (was it trained without --ema?)");
+      raw::copy_(average, raw::to(saved.at(name), average.device()));
+    }
+  }
+  for (const auto& [name, rng] : task_.rngs) {
+    const auto found = checkpoint.rngs.find(name);
+    CENTROID_CHECK(found != checkpoint.rngs.end(), what, ": the checkpoint has no random stream '",
+                   name, "'");
+    rng->set_state(found->second);
+  }
+  const auto text = checkpoint.texts.find("train");
+  CENTROID_CHECK(text != checkpoint.texts.end(), what, ": ", folder_.last(),
+                 " was not written by a training run");
+  try {
+    const Json state = Json::parse(text->second);
+    if (task_.seek) task_.seek(state.at("position").get<int64_t>());
+    mean_loss_ = logged_number(state, "mean_loss");
+    last_loss_ = logged_number(state, "last_loss");
+    best_ = logged_number(state, "best");
+    best_step_ = state.at("best_step").get<int64_t>();
+    bad_in_a_row_ = state.at("bad_in_a_row").get<int64_t>();
+    const Json& plateau = state.at("plateau");
+    schedule_.set_state({plateau.at("best").get<double>(), plateau.at("bad").get<int64_t>(),
+                         plateau.at("factor").get<double>()});
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(concat(what, ": the state of the training in ", folder_.last(),
+                       " is damaged: ", error.what()));
+  }
+  step_ = saved_step_ = checkpoint.step;
+  log_->cut_back(step_);
+}
+
+void Loop::save(const std::string& path) {
+  const nn::PlateauState& plateau = schedule_.state();
+  const auto number = [](double x) -> Json {  // JSON has no infinity
+    return std::isfinite(x) ? Json(x) : Json(x > 0 ? "inf" : "nan");
+  };
+  const Json state = {
+      {"position", task_.position ? task_.position() : 0},
+      {"mean_loss", number(mean_loss_)},
+      {"last_loss", number(last_loss_)},
+      {"best", number(best_)},
+      {"best_step", best_step_},
+      {"bad_in_a_row", bad_in_a_row_},
+      {"plateau", {{"best", plateau.best}, {"bad", plateau.bad}, {"factor", plateau.factor}}}};
+  nn::Checkpoint checkpoint;
+  checkpoint.model = parameters_;
+  checkpoint.optimizer = optimizer_.state();
+  if (ema_) checkpoint.ema = ema_->averages();
+  for (const auto& [name, rng] : task_.rngs) checkpoint.rngs[name] = rng->state();
+  checkpoint.step = step_;
+  checkpoint.texts = task_.texts;
+  checkpoint.texts["config"] = task_.config.dump();
+  checkpoint.texts["train"] = state.dump();
+  nn::save_checkpoint(path, checkpoint);
+}
+
+bool Loop::bad(double loss) const {
+  if (!std::isfinite(loss)) return true;
+  return std::isfinite(mean_loss_) && loss > options_.explode * std::max(mean_loss_, 1.0);
+}
+
+Loop::Step Loop::step() {
+  Step step;
+  step.lr = schedule_.lr(step_);
+  optimizer_.zero_grad();
+  for (int64_t i = 0; i < options_.accumulate; ++i) {
+    TrainBatch batch = task_.next_loss();
+    const double loss = batch.loss.item();
+    step.loss += loss / double(options_.accumulate);
+    step.units += batch.units;
+    step.seconds += batch.seconds;
+    step.items.insert(step.items.end(), batch.items.begin(), batch.items.end());
+    if (bad(loss)) return step;
+    backward(options_.accumulate > 1 ? batch.loss * (1.0 / double(options_.accumulate))
+                                     : batch.loss);
+  }
+  step.grad_norm = nn::clip_grad_norm(parameters_, options_.clip_norm);
+  if (!std::isfinite(step.grad_norm)) return step;
+  optimizer_.step(step.lr);
+  if (ema_) ema_->update(parameters_);
+  step.good = true;
+  return step;
+}
+
+void Loop::log_step(const Step& step) {
+  if (step.good && !due(step_, options_.log_every, options_.steps)) return;
+  Json line = {{"step", step_}};
+  if (!step.good) line["event"] = "skip";
+  line["loss"] = step.loss;
+  line["lr"] = step.lr;
+  line["grad_norm"] = step.grad_norm;
+  if (!step.good) line["items"] = step.items;
+  line["time"] = std::round(elapsed() * 1000) / 1000;
+  log_->write(line);
+}
+
+void Loop::count_bad(const Step& step) {
+  const bool finite = std::isfinite(step.loss);
+  const std::string reason = finite && std::isfinite(step.grad_norm)
+                                 ? "the loss exploded to " + short_number(step.loss)
+                             : finite ? "the gradient is not finite"
+                                      : "the loss is " + short_number(step.loss);
+  progress_->message("step " + std::to_string(step_) + " skipped: " + reason +
+                     (step.items.empty() ? "" : " (batch: " + join(step.items) + ")"));
+  if (++bad_in_a_row_ < options_.max_bad_steps) return;
+  throw Error(concat("training: ", reason, " at step ", step_, ", the last of ", bad_in_a_row_,
+                     " bad steps in a row, with ",
+                     step.items.empty() ? "" : "items " + join(step.items), "; ", folder_.last(),
+                     " holds step ", saved_step_,
+                     " (a smaller --lr, a longer --warmup or a look at these items may help)"));
+}
+
+void Loop::evaluate() {
+  const double begin = elapsed();
+  if (ema_) ema_->swap(parameters_);
+  Evaluation result;
+  try {
+    NoGrad off;
+    result = task_.evaluate();
+  } catch (...) {
+    if (ema_) ema_->swap(parameters_);
+    throw;
+  }
+  if (ema_) ema_->swap(parameters_);
+  Json line = {{"step", step_}, {"event", "eval"}};
+  std::string text = "step " + std::to_string(step_) + ":";
+  evaluation_fields_.clear();
+  for (const auto& [name, value] : result.numbers) {
+    line[name] = value;
+    evaluation_fields_.push_back({name, short_number(value)});
+    text += "  " + name + " " + short_number(value);
+  }
+  schedule_.observe(result.metric);
+  if (result.metric < best_) {
+    best_ = result.metric;
+    best_step_ = step_;
+    line["best"] = true;
+    text += "  (best)";
+  }
+  line["time"] = {{"at", std::round(elapsed() * 1000) / 1000},
+                  {"seconds", std::round((elapsed() - begin) * 1000) / 1000}};
+  log_->write(line);
+  if (best_step_ == step_) save(folder_.best());
+  progress_->message(text);
+  draw();
+}
+
+void Loop::draw() {
+  if (can_write_png()) draw_curves(folder_.log(), folder_.curves(), folder_.path());
+}
+
+void Loop::show(const Step& step) {
+  units_ += step.units;
+  audio_seconds_ += step.seconds;
+  Fields fields;
+  if (std::isfinite(mean_loss_)) fields.push_back({"loss", short_number(mean_loss_)});
+  if (audio_seconds_ > 0) {
+    fields.push_back({"rtf", short_number(training_seconds_ / audio_seconds_, 2)});
+  }
+  fields.insert(fields.end(), evaluation_fields_.begin(), evaluation_fields_.end());
+  progress_->update(step_, units_, fields);
+}
+
+TrainResult Loop::run() {
+  StopSignal signal;
+  log_ = std::make_unique<JsonLog>(folder_.log());
+  if (folder_.resumed()) resume();
+  const std::string config = task_.config.dump(2) + "\n";
+  write_file_atomic(folder_.config(), config.data(), config.size());
+  if (!folder_.resumed()) {
+    save(folder_.last());  // so that a run can be resumed from its very beginning on
+    saved_step_ = 0;
+  }
+  ProgressOptions look;
+  look.label = task_.label;
+  look.total = options_.steps;
+  look.start = step_;
+  look.unit = task_.unit;
+  progress_ = std::make_unique<Progress>(look);
+
+  while (step_ < options_.steps && !StopSignal::stop_requested()) {
+    const double begin = elapsed();
+    const Step now = step();
+    ++step_;
+    training_seconds_ += elapsed() - begin;
+    log_step(now);
+    if (now.good) {
+      bad_in_a_row_ = 0;
+      last_loss_ = now.loss;
+      mean_loss_ = std::isfinite(mean_loss_) ? kMeanDecay * mean_loss_ + (1 - kMeanDecay) * now.loss
+                                             : now.loss;
+    } else {
+      count_bad(now);
+    }
+    show(now);
+    if (task_.evaluate && due(step_, options_.eval_every, options_.steps)) evaluate();
+    if (due(step_, options_.save_every, options_.steps) || StopSignal::stop_requested()) {
+      save(folder_.last());
+      saved_step_ = step_;
+    }
+  }
+  progress_->finish();
+  draw();
+  const bool stopped = step_ < options_.steps;
+  if (stopped) {
+    std::cerr << "stopped by a signal after step " << step_ << "; " << folder_.last()
+              << " is saved: --resume " << folder_.path() << " goes on\n";
+  }
+  return {step_,
+          stopped,
+          last_loss_,
+          best_,
+          best_step_,
+          elapsed(),
+          training_seconds_ > 0 ? units_ / training_seconds_ : 0};
+}
+
+}  // namespace
+
+void add_train_options(CLI::App& command, TrainOptions& options) {
+  const char* group = "Training";
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    return command.add_option(name, value, help)->group(group);
+  };
+  add("--steps", options.steps, "optimiser steps")->check(in_range(1, 1e12));
+  add("--accumulate", options.accumulate, "batches per step")->check(in_range(1, 1e6));
+  add("--clip-norm", options.clip_norm, "largest global norm of the gradient; 0: no limit")
+      ->check(non_negative());
+  add("--ema", options.ema, "decay of averaged weights, such as 0.999; 0: none")
+      ->check(in_range(0, 0.9999999));
+  add("--log-every", options.log_every, "steps per line of log.jsonl")->check(in_range(1, 1e12));
+  add("--eval-every", options.eval_every, "steps between evaluations; 0: at the end only")
+      ->check(in_range(0, 1e12));
+  add("--save-every", options.save_every, "steps between checkpoints; 0: at the end only")
+      ->check(in_range(0, 1e12));
+  add("--max-bad-steps", options.max_bad_steps, "stop after so many bad steps in a row")
+      ->check(in_range(1, 1e6));
+  add("--explode", options.explode, "skip losses of so many times the recent mean")
+      ->check(in_range(1, 1e12));
+
+  group = "Optimiser";
+  nn::OptimizerOptions& o = options.optimizer;
+  add("--optimizer", o.kind, "how weights follow gradients")
+      ->check(CLI::IsMember({"sgd", "adam", "adamw", "radam"}));
+  add("--lr", o.lr, "peak learning rate")->check(non_negative());
+  add("--weight-decay", o.weight_decay, "decoupled for adamw, else added to the gradient")
+      ->check(non_negative());
+  add("--momentum", o.momentum, "of sgd")->check(in_range(0, 0.9999999));
+  add_switch(command, "nesterov", o.nesterov, "Nesterov's momentum for sgd")->group(group);
+  add("--beta1", o.beta1, "decay of the mean gradient")->check(in_range(0, 0.9999999));
+  add("--beta2", o.beta2, "decay of the mean squared gradient")->check(in_range(0, 0.9999999));
+  add("--eps", o.eps, "added to the root of the mean squared gradient")->check(positive());
+  add_switch(command, "decay-vectors", o.decay_vectors, "weight decay also for biases and gains")
+      ->group(group);
+
+  group = "Learning rate";
+  nn::ScheduleOptions& s = options.schedule;
+  add("--schedule", s.kind, "how the learning rate changes after the warm-up")
+      ->check(CLI::IsMember({"constant", "cosine", "inv-sqrt", "step", "plateau"}));
+  add("--warmup", s.warmup, "steps of linear rise")->check(in_range(0, 1e12));
+  add("--final-ratio", s.final_ratio, "cosine: last rate / peak")->check(in_range(0, 1));
+  add("--step-size", s.step_size, "step: steps between two cuts")->check(in_range(1, 1e12));
+  add("--gamma", s.gamma, "step, plateau: factor of a cut")->check(in_range(1e-9, 1));
+  add("--patience", s.patience, "plateau: evaluations without progress before a cut")
+      ->check(in_range(1, 1e9));
+  add("--min-lr", s.min_lr, "never go below")->check(non_negative());
+}
+
+TrainResult train(const TrainTask& task, const TrainOptions& options, const RunFolder& folder) {
+  CENTROID_CHECK(task.model && task.next_loss,
+                 "train: expected a model and a function for the loss");
+  CENTROID_CHECK(!task.position == !task.seek,
+                 "train: expected both `position` and `seek` or none");
+  return Loop(task, options, folder).run();
+}
+
+const nn::NamedTensors& inference_weights(const nn::Checkpoint& checkpoint) {
+  return checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema;
+}
+
+}  // namespace centroid::apps

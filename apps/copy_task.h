@@ -1,0 +1,106 @@
+#pragma once
+// The copy tasks and the model that learns them. A word w of random symbols is written twice, each
+// time behind a 0: `0 w 0 w`.
+//
+//   causal   read from the left and predict the next symbol; what counts is the second w
+//   masked   some symbols of either copy are replaced by a mask, never the same in both, and must
+//   be
+//            restored from their twin in the other copy
+//
+// Both ask for exact look-up over long distances, which is what attention must not lose when it is
+// made cheaper.
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "nn/checkpoint.h"
+#include "nn/transformer.h"
+
+namespace centroid::copy {
+
+/// Which sequences are drawn.
+struct TaskOptions {
+  std::string task = "masked";  ///< causal or masked
+  int64_t length = 128;         ///< symbols of the longest sequence, both zeros included
+  int64_t alphabet = 10;        ///< w consists of the symbols 1..alphabet
+  double masked = 0.2;          ///< masked: share of w that is masked in each copy, at most 1/2
+  bool fixed = false;           ///< causal: |w| is always the longest, (length - 2) / 2; else it is
+                                ///< uniform in [length / 4, (length - 1) / 2). masked: always fixed
+
+  bool causal() const { return task == "causal"; }
+  /// Different symbols of the input: 0..alphabet and, for masked, the mask.
+  int64_t symbols() const { return alphabet + (causal() ? 1 : 2); }
+  /// The symbol that stands for a hidden one; the last of the alphabet of masked.
+  int64_t mask_symbol() const { return alphabet + 1; }
+};
+
+/// Throws, naming the option, unless sequences can be drawn.
+void check(const TaskOptions& options);
+/// As JSON for checkpoints; reading throws what nlohmann::json throws, and as `check`.
+void to_json(nlohmann::json& json, const TaskOptions& options);
+void from_json(const nlohmann::json& json, TaskOptions& options);
+
+/// A target that is not asked for.
+inline constexpr int64_t kIgnore = -100;
+
+/// A padded batch.
+struct Batch {
+  Tensor inputs;      ///< (B, T) i64; for causal without the last symbol, which nothing follows
+  Tensor targets;     ///< (B, T) i64: the symbol the output should be, or kIgnore
+  Lengths lengths;    ///< (B)
+  int64_t asked = 0;  ///< targets that are not kIgnore
+};
+
+/// Draws `items` >= 1 sequences; a function of its arguments alone.
+Batch make_batch(const TaskOptions& options, int64_t items, const Rng& rng);
+
+/// Embedding, transformer encoder (causal for the causal task) and a projection to symbols.
+class Model : public nn::Module {
+ public:
+  /// `encoder.causal` is set from the task; throws for options that do not fit together.
+  Model(const TaskOptions& task, nn::TransformerOptions encoder, Rng& rng);
+  /// inputs (B, T) i64 -> logits (B, T, V), V = task().symbols()
+  Tensor forward(const Tensor& inputs, const Lengths& lengths, const nn::Context& context);
+  const TaskOptions& task() const { return task_; }
+  const nn::TransformerOptions& encoder_options() const { return options_; }
+
+ private:
+  TaskOptions task_;
+  nn::TransformerOptions options_;
+  nn::Embedding embedding_;
+  nn::Encoder encoder_;
+  nn::Linear output_;
+};
+
+/// How well a model does.
+struct Score {
+  int64_t right = 0, asked = 0;  ///< symbols
+  double loss = 0;               ///< mean cross entropy of the asked symbols, in nats
+  double accuracy() const { return static_cast<double>(right) / static_cast<double>(asked); }
+};
+
+/// Scores `batches` batches of `items` sequences of `task`, which may be longer than those the
+/// model was trained on; a function of its arguments alone.
+Score evaluate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
+               const Rng& rng, Device device = {});
+
+/// `masked accuracy 99.87 %` or `copied symbols 99.95 %` with the counts and the loss.
+std::string describe(const TaskOptions& task, const Score& score);
+
+/// The texts that make a checkpoint one of a copy model: "kind", "task" and "model".
+std::map<std::string, std::string> checkpoint_texts(const Model& model);
+
+/// A model from a file.
+struct TrainedModel {
+  std::unique_ptr<Model> model;
+  std::string file;  ///< where it was
+  int64_t step = 0;  ///< of its training
+};
+
+/// Reads `path`, a checkpoint or a run folder (its best.safetensors, else last.safetensors), with
+/// averaged weights where it has them. `attention`, when not empty, replaces the variant the model
+/// was trained with. Throws for checkpoints of other programs.
+TrainedModel load_model(const std::string& path, const std::string& attention = "");
+
+}  // namespace centroid::copy

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# `make demo`: real speech from the package archive, a recogniser trained on it, and what it does.
+#   BIN=build/bin              where the programs are
+#   CENTROID_CACHE=DIR         where the speech is kept (default ~/.cache/centroid)
+#   FESTVOX_RU=DIR             use an unpacked festvox-ru instead of downloading one
+#   DEMO_OUT=DIR               results (default build/demo)
+#   DEMO_TRAIN_ARGS="..."      more options for `asr train`
+set -euo pipefail
+bin=${BIN:-build/bin}
+out=${DEMO_OUT:-build/demo}
+cache=${CENTROID_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/centroid}
+voice=usr/share/festival/voices/russian/msu_ru_nsh_clunits
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+fail() { printf 'error: demo: %s\n' "$*" >&2; exit 1; }
+
+speech() {
+  if [ -n "${FESTVOX_RU:-}" ]; then
+    [ -d "$FESTVOX_RU/wav" ] && { echo "$FESTVOX_RU"; return; }
+    [ -d "$FESTVOX_RU/$voice/wav" ] && { echo "$FESTVOX_RU/$voice"; return; }
+    fail "FESTVOX_RU=$FESTVOX_RU has no folder wav"
+  fi
+  local root=$cache/festvox-ru
+  if [ ! -d "$root/$voice/wav" ]; then
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "the speech comes from" \
+      "Debian's package festvox-ru and needs apt-get and dpkg; elsewhere, unpack the package by hand" \
+      "and run FESTVOX_RU=DIR make demo, or train on your own recordings (docs/own-recordings.md)"
+    mkdir -p "$cache"
+    local work
+    work=$(mktemp -d "$cache/download.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    echo "downloading festvox-ru (179 MB) with apt-get into $cache" >&2
+    (cd "$work" && apt-get download festvox-ru >/dev/null 2>&1) ||
+      (sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+       $sudo apt-get -qq update && cd "$work" && apt-get download festvox-ru >/dev/null 2>&1) ||
+      fail "apt-get cannot download festvox-ru: is there a network, and is it in your distribution" \
+        "(Debian and Ubuntu have it)? See docs/own-recordings.md to train on other speech"
+    dpkg -x "$work"/festvox-ru_*.deb "$work/root"
+    rm -rf "$root"
+    mv "$work/root" "$root"
+  fi
+  echo "$root/$voice"
+}
+
+SECONDS=0
+say "1. Speech: one Russian speaker, 620 sentences, 1.66 hours"
+source=$(speech)
+"$bin/asr" prepare --format festvox --source "$source" --unit phones --split every-10th \
+  --out "$out/data"
+
+say "2. Training a recogniser of phones with CTC"
+"$bin/asr" train --preset festvox-ru-demo --train "$out/data/train.jsonl" \
+  --dev "$out/data/dev.jsonl" --vocab "$out/data/vocab.json" --out "$out/run" --overwrite \
+  ${DEMO_TRAIN_ARGS:-}
+
+say "3. The 62 sentences it has never heard"
+"$bin/asr" eval --model "$out/run" --data "$out/data/test.jsonl" --name test --show 3
+
+say "4. One sound file"
+wav=$source/wav/ru_0001.wav
+echo "$wav:"
+"$bin/asr" transcribe --model "$out/run" "$wav"
+
+say "5. Pictures"
+"$bin/asr" features "$wav" --png "$out/spectrogram.png"
+"$bin/attention-map" --model "$out/run" --audio "$wav" --out "$out/attention.png"
+
+say "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s"
+cat <<TXT
+  $out/run/best.safetensors   the recogniser (opens in Python's safetensors)
+  $out/run/curves.png         loss, phone error rate and learning rate
+  $out/run/log.jsonl          every step
+  $out/spectrogram.png        what it hears
+  $out/attention.png          where it looks
+What to try next:
+  $bin/asr transcribe --model $out/run --times YOUR.wav
+  $bin/asr train --preset festvox-ru --train $out/data/train.jsonl --dev $out/data/dev.jsonl \\
+      --vocab $out/data/vocab.json --out long-run     # an hour at most, clearly better
+  $bin/copy train --task masked --length 128 --out copy-run
+  docs/own-recordings.md      your own recordings
+TXT

@@ -1,0 +1,65 @@
+#include "nn/transformer.h"
+
+namespace centroid::nn {
+
+namespace {
+
+int64_t head_size_of(const TransformerOptions& options) {
+  check(options);
+  return options.head_size > 0 ? options.head_size : options.width / options.heads;
+}
+
+}  // namespace
+
+MultiHead::MultiHead(const TransformerOptions& options, const std::string& attention, bool causal,
+                     Rng& rng)
+    : q_(options.width, options.heads * head_size_of(options), rng),
+      k_(options.width, options.heads * head_size_of(options), rng),
+      v_(options.width, options.heads * head_size_of(options), rng),
+      out_(options.heads * head_size_of(options), options.width, rng),
+      attention_(make_attention(attention)),
+      heads_(options.heads),
+      head_size_(head_size_of(options)),
+      causal_(causal),
+      rotary_(options.positions == Positions::rotary) {
+  add_module("q", q_);
+  add_module("k", k_);
+  add_module("v", v_);
+  add_module("out", out_);
+  add_module("attention", *attention_);
+}
+
+Tensor MultiHead::heads(const Linear& projection, const Tensor& x) const {
+  Tensor y = reshape(projection.forward(x), {x.size(0), x.size(1), heads_, head_size_});
+  if (rotary_ && &projection != &v_) {
+    const Tensor angles = raw::to(rotary_angles(x.size(1), head_size_), x.device());
+    y = rotary(y, raw::cast(angles, x.dtype()));
+  }
+  return permute(y, {0, 2, 1, 3});
+}
+
+Tensor MultiHead::forward(const Tensor& x, const Tensor& memory, const Lengths& lengths,
+                          const Lengths& memory_lengths, const Context& context) {
+  CENTROID_CHECK(x.dim() == 3 && memory.dim() == 3 && x.size(0) == memory.size(0),
+                 "MultiHead: expected x (B, L, C) and memory (B, S, C), got ", x.shape(), " and ",
+                 memory.shape());
+  Rng fixed(0, attention_->path());
+  AttentionInput input{.q = heads(q_, x),
+                       .k = heads(k_, memory),
+                       .v = heads(v_, memory),
+                       .q_lengths = lengths,
+                       .k_lengths = memory_lengths,
+                       .causal = causal_,
+                       .training = context.training,
+                       .rng = context.training ? context.rng : &fixed};
+  if (context.tap) {
+    // Whoever looks on draws what the variant is about to draw, and changes nothing.
+    const RngState before = input.rng ? input.rng->state() : RngState{};
+    context.tap(path(), *attention_, input);
+    if (input.rng) input.rng->set_state(before);
+  }
+  const Tensor attended = permute(attention_->attend(input), {0, 2, 1, 3});  // (B, L, H, E)
+  return out_.forward(reshape(attended, {x.size(0), x.size(1), heads_ * head_size_}));
+}
+
+}  // namespace centroid::nn

@@ -1,0 +1,163 @@
+// Sorting and selection of rows. Each element becomes one unsigned integer: its value, mapped so
+// that unsigned order is the order wanted, above its position. Such integers are all different, so
+// any sorting or selecting of them is stable, and comparing is one instruction.
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "tensor/kernels.h"
+#include "tensor/parallel.h"
+
+namespace centroid::cpu {
+namespace {
+
+constexpr int64_t kGrain = 8192;  // elements in the rows of a chunk
+
+template <typename T>
+using Key = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+template <typename K>
+using Packed = std::conditional_t<sizeof(K) == 8, unsigned __int128, uint64_t>;
+
+// The value as an unsigned integer of the same order. Floats: the bits of positive numbers ascend,
+// those of negative ones descend and are inverted; -0 equals 0 and any NaN is the largest.
+template <typename T>
+Key<T> key_of(T x) {
+  using K = Key<T>;
+  constexpr K kSign = K{1} << (8 * sizeof(K) - 1);
+  if constexpr (std::is_floating_point_v<T>) {
+    const K bits = std::bit_cast<K>(x + T(0));  // -0 + 0 is 0
+    const K flip = bits & kSign ? ~K{0} : kSign;
+    return x != x ? ~K{0} : bits ^ flip;
+  } else if constexpr (std::is_signed_v<T>) {
+    return static_cast<K>(x) ^ kSign;
+  } else {
+    return x;
+  }
+}
+
+template <typename K>
+Packed<K> pack(K key, K low) {
+  return Packed<K>{key} << (8 * sizeof(K)) | low;
+}
+template <typename K>
+K high_part(Packed<K> packed) {
+  return static_cast<K>(packed >> (8 * sizeof(K)));
+}
+template <typename K>
+K low_part(Packed<K> packed) {
+  return static_cast<K>(packed);
+}
+
+template <typename T>
+void sort_row(const T* x, int64_t n, bool descending, std::vector<Packed<Key<T>>>& order, T* values,
+              int64_t* index) {
+  using K = Key<T>;
+  for (int64_t i = 0; i < n; ++i) {
+    const K key = key_of(x[i]);
+    order[i] = pack<K>(descending ? static_cast<K>(~key) : key, static_cast<K>(i));
+  }
+  std::sort(order.begin(), order.end());
+  for (int64_t i = 0; i < n; ++i) {
+    index[i] = static_cast<int64_t>(low_part<K>(order[i]));
+    values[i] = x[index[i]];
+  }
+}
+
+// Keeps the k best of the elements seen so far, and up to k + 64 that came later and may be better:
+// when the buffer is full, a selection finds the k best again and raises the bar for newcomers.
+// Few of n >> k elements pass the bar, so the cost is that of comparing each with it once.
+template <typename T>
+class TopSelector {
+  using K = Key<T>;
+
+ public:
+  explicit TopSelector(int64_t k) : k_(k), kept_(2 * k + 64) {}
+
+  void run(const T* x, int64_t n, T* values, int64_t* index) {
+    size_ = 0;
+    full_ = false;
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+      scan(x, begin, std::min(n, begin + kBlock));
+    }
+    select();
+    std::sort(kept_.begin(), kept_.begin() + k_, std::greater<>());
+    for (int64_t i = 0; i < k_; ++i) {
+      // Positions are stored inverted: of equal values the earlier is the larger.
+      index[i] = static_cast<int64_t>(static_cast<K>(~low_part<K>(kept_[i])));
+      values[i] = x[index[i]];
+    }
+  }
+
+ private:
+  static constexpr int64_t kBlock = 64;
+
+  void scan(const T* x, int64_t begin, int64_t end) {
+    K keys[kBlock];
+    K highest = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      keys[i - begin] = key_of(x[i]);
+      highest = std::max(highest, keys[i - begin]);
+    }
+    if (full_ && highest <= bar_) return;
+    for (int64_t i = begin; i < end; ++i) {
+      if (full_ && keys[i - begin] <= bar_) continue;
+      kept_[size_++] = pack<K>(keys[i - begin], static_cast<K>(~i));
+      if (size_ == static_cast<int64_t>(kept_.size())) select();
+    }
+  }
+
+  // Leaves the k best in front. An equal key met later has the higher position and loses, hence the
+  // strict comparison with the bar.
+  void select() {
+    std::nth_element(kept_.begin(), kept_.begin() + k_ - 1, kept_.begin() + size_,
+                     std::greater<>());
+    bar_ = high_part<K>(kept_[k_ - 1]);
+    size_ = k_;
+    full_ = true;
+  }
+
+  int64_t k_;
+  int64_t size_ = 0;
+  bool full_ = false;  // at least k elements were seen and `bar_` is the k-th best of them
+  K bar_ = 0;
+  std::vector<Packed<K>> kept_;
+};
+
+}  // namespace
+
+void sort(const Tensor& x, bool descending, const Tensor& values, const Tensor& index) {
+  const int64_t R = x.size(0), n = x.size(1);
+  if (R * n == 0) return;
+  dispatch_numeric(x.dtype(), "sort", [&]<typename T>() {
+    const T* px = x.data<T>();
+    T* pv = values.data<T>();
+    int64_t* pi = index.data<int64_t>();
+    parallel_for(0, R, kGrain / n, [=](int64_t begin, int64_t end) {
+      std::vector<Packed<Key<T>>> order(n);
+      for (int64_t r = begin; r < end; ++r) {
+        sort_row<T>(px + r * n, n, descending, order, pv + r * n, pi + r * n);
+      }
+    });
+  });
+}
+
+void topk(const Tensor& x, const Tensor& values, const Tensor& index) {
+  const int64_t R = x.size(0), n = x.size(1), k = values.size(1);
+  if (R * k == 0) return;
+  dispatch_numeric(x.dtype(), "topk", [&]<typename T>() {
+    const T* px = x.data<T>();
+    T* pv = values.data<T>();
+    int64_t* pi = index.data<int64_t>();
+    parallel_for(0, R, kGrain / n, [=](int64_t begin, int64_t end) {
+      TopSelector<T> selector(k);
+      for (int64_t r = begin; r < end; ++r) {
+        selector.run(px + r * n, n, pv + r * k, pi + r * k);
+      }
+    });
+  });
+}
+
+}  // namespace centroid::cpu

@@ -1,0 +1,367 @@
+#pragma once
+// The scalar mathematics of every elementwise operation, once, for host and device, on top of the
+// elementary functions of math.h.
+//
+// `unary::` and `binary::` hold one functor per operation: operator() is the value, grad(x) the
+// derivative. NaN in, NaN out, for all of them (except isnan, and gradients that are 0 everywhere).
+// Integers wrap modulo 2^bits. Conventions where a derivative does not exist: relu'(0) = 0,
+// abs'(0) = 0, clamp' = 1 inside and on both bounds. min and max of equal arguments: each argument
+// receives half of the gradient (autograd implements it).
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "tensor/kernels.h"
+#include "tensor/math.h"
+
+namespace centroid {
+
+constexpr const char* to_string(Unary op) {
+  constexpr const char* kNames[] = {
+      "neg",        "exp",  "log",   "sqrt",     "rsqrt",      "tanh",       "sigmoid",    "relu",
+      "gelu",       "elu",  "silu",  "softplus", "abs",        "sin",        "cos",        "square",
+      "reciprocal", "sign", "floor", "isnan",    "add_scalar", "mul_scalar", "pow_scalar", "clamp"};
+  return kNames[static_cast<int>(op)];
+}
+constexpr const char* to_string(Binary op) {
+  constexpr const char* kNames[] = {"add", "sub", "mul", "div", "pow", "minimum", "maximum"};
+  return kNames[static_cast<int>(op)];
+}
+constexpr const char* to_string(Compare op) {
+  constexpr const char* kNames[] = {"eq", "ne", "lt", "le", "gt", "ge"};
+  return kNames[static_cast<int>(op)];
+}
+
+/// Whether a unary operation is defined on integers.
+constexpr bool has_integer_form(Unary op) {
+  switch (op) {
+    case Unary::neg:
+    case Unary::relu:
+    case Unary::abs:
+    case Unary::square:
+    case Unary::sign:
+    case Unary::floor:
+    case Unary::isnan:
+    case Unary::add_scalar:
+    case Unary::mul_scalar:
+    case Unary::pow_scalar:
+    case Unary::clamp:
+      return true;
+    default:
+      return false;
+  }
+}
+
+namespace unary {
+
+template <typename T>
+struct Neg {
+  CENTROID_HD T operator()(T x) const {
+    if constexpr (std::is_floating_point_v<T>) return -x;
+    return math::sub(T(0), x);
+  }
+  CENTROID_HD T grad(T) const { return T(-1); }
+};
+template <typename T>
+struct Exp {
+  CENTROID_HD T operator()(T x) const { return math::exp(x); }
+  CENTROID_HD T grad(T x) const { return math::exp(x); }
+};
+template <typename T>
+struct Log {
+  CENTROID_HD T operator()(T x) const { return math::log(x); }
+  CENTROID_HD T grad(T x) const { return 1 / x; }
+};
+template <typename T>
+struct Sqrt {
+  CENTROID_HD T operator()(T x) const { return std::sqrt(x); }
+  CENTROID_HD T grad(T x) const { return T(0.5) / std::sqrt(x); }
+};
+template <typename T>
+struct Rsqrt {
+  CENTROID_HD T operator()(T x) const { return 1 / std::sqrt(x); }
+  CENTROID_HD T grad(T x) const { return T(-0.5) / (x * std::sqrt(x)); }
+};
+template <typename T>
+struct Tanh {
+  CENTROID_HD T operator()(T x) const { return math::tanh(x); }
+  CENTROID_HD T grad(T x) const {
+    const T y = math::tanh(x);
+    return (1 - y) * (1 + y);
+  }
+};
+template <typename T>
+struct Sigmoid {
+  CENTROID_HD T operator()(T x) const { return math::sigmoid(x); }
+  // s (1 - s) = z / (1 + z)^2 with z = e^-|x|: no cancellation.
+  CENTROID_HD T grad(T x) const {
+    const T z = math::exp(-std::fabs(x));
+    return z / ((1 + z) * (1 + z));
+  }
+};
+template <typename T>
+struct Relu {
+  CENTROID_HD T operator()(T x) const { return x < 0 ? T(0) : x; }
+  CENTROID_HD T grad(T x) const { return x > 0 ? T(1) : T(0); }
+};
+/// x P(x), P the normal distribution function: the exact form, not the tanh approximation.
+template <typename T>
+struct Gelu {
+  CENTROID_HD T operator()(T x) const { return x * math::normal(x).probability; }
+  // (x P)' = P + x P', and P' is the density. At infinity x P' is 0, which a bounded x keeps from
+  // becoming infinity times zero (NaN passes).
+  CENTROID_HD T grad(T x) const {
+    const auto p = math::normal(x);
+    T bounded = x < T(-40) ? T(-40) : x;
+    bounded = bounded > T(40) ? T(40) : bounded;
+    return p.probability + bounded * p.density;
+  }
+};
+/// x for x > 0, e^x - 1 below.
+template <typename T>
+struct Elu {
+  CENTROID_HD T operator()(T x) const { return x > 0 ? x : math::expm1_nonpositive(x); }
+  CENTROID_HD T grad(T x) const { return x > 0 ? T(1) : math::exp(x); }
+};
+/// x s(x), s the sigmoid.
+template <typename T>
+struct Silu {
+  CENTROID_HD T operator()(T x) const { return x * math::sigmoid(x); }
+  // s + x s' = s + x s (1 - s)
+  CENTROID_HD T grad(T x) const {
+    const T s = math::sigmoid(x);
+    return s * (1 + x * (1 - s));
+  }
+};
+/// log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)
+template <typename T>
+struct Softplus {
+  CENTROID_HD T operator()(T x) const {
+    return (x < 0 ? T(0) : x) + math::log1p_unit(math::exp(-std::fabs(x)));
+  }
+  CENTROID_HD T grad(T x) const { return math::sigmoid(x); }
+};
+/// 1, 0 or -1
+template <typename T>
+struct Sign {
+  CENTROID_HD T operator()(T x) const {
+    if constexpr (std::is_unsigned_v<T>) return x > 0 ? T(1) : T(0);
+    return x > 0 ? T(1) : (x < 0 ? T(-1) : x);  // x itself: 0 or NaN
+  }
+  CENTROID_HD T grad(T) const { return 0; }
+};
+template <typename T>
+struct Abs {
+  CENTROID_HD T operator()(T x) const {
+    if constexpr (std::is_floating_point_v<T>) return std::fabs(x);
+    return x < 0 ? math::sub(T(0), x) : x;
+  }
+  CENTROID_HD T grad(T x) const { return Sign<T>{}(x); }
+};
+template <typename T>
+struct Sin {
+  CENTROID_HD T operator()(T x) const { return std::sin(x); }
+  CENTROID_HD T grad(T x) const { return std::cos(x); }
+};
+template <typename T>
+struct Cos {
+  CENTROID_HD T operator()(T x) const { return std::cos(x); }
+  CENTROID_HD T grad(T x) const { return -std::sin(x); }
+};
+template <typename T>
+struct Square {
+  CENTROID_HD T operator()(T x) const { return math::mul(x, x); }
+  CENTROID_HD T grad(T x) const { return 2 * x; }
+};
+template <typename T>
+struct Reciprocal {
+  CENTROID_HD T operator()(T x) const { return 1 / x; }
+  CENTROID_HD T grad(T x) const { return -1 / (x * x); }
+};
+template <typename T>
+struct Floor {
+  CENTROID_HD T operator()(T x) const {
+    if constexpr (std::is_floating_point_v<T>) return std::floor(x);
+    return x;
+  }
+  CENTROID_HD T grad(T) const { return 0; }
+};
+template <typename T>
+struct IsNan {
+  CENTROID_HD uint8_t operator()(T x) const { return x != x; }
+};
+template <typename T>
+struct AddScalar {
+  T a;
+  CENTROID_HD T operator()(T x) const { return math::add(x, a); }
+  CENTROID_HD T grad(T) const { return 1; }
+};
+template <typename T>
+struct MulScalar {
+  T a;
+  CENTROID_HD T operator()(T x) const { return math::mul(x, a); }
+  CENTROID_HD T grad(T) const { return a; }
+};
+template <typename T>
+struct PowScalar {
+  T a;
+  CENTROID_HD T operator()(T x) const { return math::pow(x, a); }
+  // a x^(a-1); a = 0 apart, where x = 0 would give 0 * inf
+  CENTROID_HD T grad(T x) const { return a == 0 ? T(0) : a * math::pow(x, a - 1); }
+};
+/// min(max(x, low), high)
+template <typename T>
+struct Clamp {
+  T low, high;
+  CENTROID_HD T operator()(T x) const {
+    const T bounded = x < low ? low : x;
+    return bounded > high ? high : bounded;
+  }
+  CENTROID_HD T grad(T x) const { return x >= low && x <= high ? T(1) : T(0); }
+};
+
+}  // namespace unary
+
+namespace binary {
+
+template <typename T>
+struct Add {
+  CENTROID_HD T operator()(T a, T b) const { return math::add(a, b); }
+};
+template <typename T>
+struct Sub {
+  CENTROID_HD T operator()(T a, T b) const { return math::sub(a, b); }
+};
+template <typename T>
+struct Mul {
+  CENTROID_HD T operator()(T a, T b) const { return math::mul(a, b); }
+};
+template <typename T>
+struct Div {
+  CENTROID_HD T operator()(T a, T b) const { return math::div(a, b); }
+};
+template <typename T>
+struct Pow {
+  CENTROID_HD T operator()(T a, T b) const { return math::pow(a, b); }
+};
+// `a` is kept when it is NaN; when `b` is, every comparison is false and `b` is the result.
+template <typename T>
+struct Min {
+  CENTROID_HD T operator()(T a, T b) const { return a < b || a != a ? a : b; }
+};
+template <typename T>
+struct Max {
+  CENTROID_HD T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+};
+
+}  // namespace binary
+
+/// Calls `f` with the functor of a floating-point unary operation; not for isnan, whose result has
+/// another type.
+template <typename T, typename F>
+void with_unary(Unary op, T a, T b, F&& f) {
+  switch (op) {
+    case Unary::neg:
+      return f(unary::Neg<T>{});
+    case Unary::exp:
+      return f(unary::Exp<T>{});
+    case Unary::log:
+      return f(unary::Log<T>{});
+    case Unary::sqrt:
+      return f(unary::Sqrt<T>{});
+    case Unary::rsqrt:
+      return f(unary::Rsqrt<T>{});
+    case Unary::tanh:
+      return f(unary::Tanh<T>{});
+    case Unary::sigmoid:
+      return f(unary::Sigmoid<T>{});
+    case Unary::relu:
+      return f(unary::Relu<T>{});
+    case Unary::gelu:
+      return f(unary::Gelu<T>{});
+    case Unary::elu:
+      return f(unary::Elu<T>{});
+    case Unary::silu:
+      return f(unary::Silu<T>{});
+    case Unary::softplus:
+      return f(unary::Softplus<T>{});
+    case Unary::abs:
+      return f(unary::Abs<T>{});
+    case Unary::sin:
+      return f(unary::Sin<T>{});
+    case Unary::cos:
+      return f(unary::Cos<T>{});
+    case Unary::square:
+      return f(unary::Square<T>{});
+    case Unary::reciprocal:
+      return f(unary::Reciprocal<T>{});
+    case Unary::sign:
+      return f(unary::Sign<T>{});
+    case Unary::floor:
+      return f(unary::Floor<T>{});
+    case Unary::add_scalar:
+      return f(unary::AddScalar<T>{a});
+    case Unary::mul_scalar:
+      return f(unary::MulScalar<T>{a});
+    case Unary::pow_scalar:
+      return f(unary::PowScalar<T>{a});
+    case Unary::clamp:
+      return f(unary::Clamp<T>{a, b});
+    case Unary::isnan:
+      break;
+  }
+  throw Error(concat(to_string(op), ": has no floating-point functor"));
+}
+
+/// Like `with_unary` for integers; throws where `has_integer_form` is false.
+template <typename T, typename F>
+void with_integer_unary(Unary op, T a, T b, F&& f) {
+  switch (op) {
+    case Unary::neg:
+      return f(unary::Neg<T>{});
+    case Unary::relu:
+      return f(unary::Relu<T>{});
+    case Unary::abs:
+      return f(unary::Abs<T>{});
+    case Unary::square:
+      return f(unary::Square<T>{});
+    case Unary::sign:
+      return f(unary::Sign<T>{});
+    case Unary::floor:
+      return f(unary::Floor<T>{});
+    case Unary::add_scalar:
+      return f(unary::AddScalar<T>{a});
+    case Unary::mul_scalar:
+      return f(unary::MulScalar<T>{a});
+    case Unary::pow_scalar:
+      return f(unary::PowScalar<T>{a});
+    case Unary::clamp:
+      return f(unary::Clamp<T>{a, b});
+    default:
+      throw Error(concat(to_string(op), ": is not defined on integers"));
+  }
+}
+
+/// Calls `f` with the functor of a binary operation.
+template <typename T, typename F>
+void with_binary(Binary op, F&& f) {
+  switch (op) {
+    case Binary::add:
+      return f(binary::Add<T>{});
+    case Binary::sub:
+      return f(binary::Sub<T>{});
+    case Binary::mul:
+      return f(binary::Mul<T>{});
+    case Binary::div:
+      return f(binary::Div<T>{});
+    case Binary::pow:
+      return f(binary::Pow<T>{});
+    case Binary::min:
+      return f(binary::Min<T>{});
+    case Binary::max:
+      return f(binary::Max<T>{});
+  }
+}
+
+}  // namespace centroid

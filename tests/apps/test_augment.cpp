@@ -1,0 +1,120 @@
+// SpecAugment: what is masked, how much, and on what it depends.
+#include "apps/audio/augment.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/apps/audio_support.h"
+
+using namespace centroid::audio;
+using namespace audio_test;
+using Catch::Matchers::Contains;
+
+namespace {
+
+Features ones(int64_t frames, int64_t bins) {
+  return {frames, bins, std::vector<float>(static_cast<size_t>(frames * bins), 1.0f)};
+}
+
+int64_t masked_frames(const Features& f) {
+  int64_t count = 0;
+  for (int64_t t = 0; t < f.frames; ++t) {
+    count += std::all_of(f.row(t), f.row(t) + f.bins, [](float x) { return x == 0.0f; });
+  }
+  return count;
+}
+
+int64_t masked_bins(const Features& f) {
+  int64_t count = 0;
+  for (int64_t b = 0; b < f.bins; ++b) {
+    bool all = true;
+    for (int64_t t = 0; t < f.frames; ++t) all = all && f.row(t)[b] == 0.0f;
+    count += all;
+  }
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("Masks stay within their widths and the time budget, and are drawn in all sizes") {
+  SpecAugmentOptions time;
+  time.freq_masks = 0;
+  time.time_masks = 3;
+  time.time_width = 20;
+  time.time_fraction = 0.3;
+  SpecAugmentOptions frequency;
+  frequency.time_masks = 0;
+  frequency.freq_masks = 1;
+  frequency.freq_width = 5;
+  std::set<int64_t> times, widths;
+  for (int epoch = 0; epoch < 300; ++epoch) {
+    Features f = ones(100, 7);
+    spec_augment(f, time, 1, epoch, "u");
+    times.insert(masked_frames(f));
+    Features g = ones(10, 12);
+    spec_augment(g, frequency, 1, epoch, "u");
+    widths.insert(masked_bins(g));
+  }
+  CHECK(*times.rbegin() <= 30);
+  CHECK(*times.rbegin() >= 25);
+  CHECK(*times.begin() <= 5);
+  CHECK(widths == std::set<int64_t>{0, 1, 2, 3, 4, 5});
+}
+
+TEST_CASE("Masks depend on seed, epoch and utterance, and on nothing else") {
+  const SpecAugmentOptions o;
+  const auto run = [&](uint64_t seed, int64_t epoch, const char* id) {
+    Features f = ones(200, 40);
+    spec_augment(f, o, seed, epoch, id);
+    return f.data;
+  };
+  CHECK(run(1, 2, "a") == run(1, 2, "a"));
+  CHECK(run(1, 2, "a") != run(2, 2, "a"));
+  CHECK(run(1, 2, "a") != run(1, 3, "a"));
+  CHECK(run(1, 2, "a") != run(1, 2, "b"));
+}
+
+TEST_CASE("Masked values are 0 or the utterance's mean") {
+  SpecAugmentOptions o;
+  o.freq_masks = 0;
+  o.time_masks = 1;
+  o.time_fraction = 1;
+  o.fill_mean = true;
+  Features f{4, 1, {1, 2, 3, 6}};
+  bool seen = false;
+  for (int epoch = 0; epoch < 20; ++epoch) {
+    Features g = f;
+    spec_augment(g, o, 1, epoch, "u");
+    for (int t = 0; t < 4; ++t) {
+      CHECK((g.data[t] == f.data[t] || g.data[t] == 3.0f));
+      seen = seen || g.data[t] != f.data[t];
+    }
+  }
+  CHECK(seen);
+}
+
+TEST_CASE("Small inputs and zero masks are fine, bad options are named") {
+  Features empty{0, 40, {}};
+  spec_augment(empty, {}, 1, 0, "u");
+  Features one = ones(1, 1);
+  for (int epoch = 0; epoch < 50; ++epoch) spec_augment(one, {}, 1, epoch, "u");
+  SpecAugmentOptions none;
+  none.freq_masks = none.time_masks = 0;
+  Features f = ones(9, 9);
+  spec_augment(f, none, 1, 0, "u");
+  CHECK(f.data == ones(9, 9).data);
+
+  SpecAugmentOptions o;
+  o.time_width = 33;
+  o.fill_mean = true;
+  CHECK(nlohmann::json(o).get<SpecAugmentOptions>() == o);
+  o.time_fraction = 1.5;
+  CHECK_THAT(message_of([&] { spec_augment(f, o, 1, 0, "u"); }),
+             Contains("time_fraction: expected 0..1, got 1.5"));
+  CHECK_THAT(message_of([] { nlohmann::json::parse(R"({"masks": 3})").get<SpecAugmentOptions>(); }),
+             Contains("unknown key masks"));
+  CHECK_THAT(
+      message_of([] { nlohmann::json::parse(R"({"freq_masks": -3})").get<SpecAugmentOptions>(); }),
+      Contains("freq_masks"));
+}

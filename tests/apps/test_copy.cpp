@@ -1,0 +1,382 @@
+// The program `copy` as a user runs it.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "apps/common/log.h"
+#include "apps/copy_task.h"
+#include "tests/support.h"
+
+using namespace centroid;
+using Catch::Matchers::Contains;
+using Json = nlohmann::ordered_json;
+using Words = std::vector<std::string>;
+
+namespace {
+
+// ---- running the program --------------------------------------------------------------------
+
+std::string program() {
+  const char* folder = std::getenv("CENTROID_BIN");
+  const std::filesystem::path bin = folder ? folder : "build/bin";
+  return (bin.is_absolute() ? bin : test::repository_root() / bin) / "copy";
+}
+
+// A process whose output goes to two files.
+class Process {
+ public:
+  Process(const test::TempDir& dir, const Words& arguments, int threads = 2)
+      : out_(dir / "stdout"), err_(dir / "stderr") {
+    REQUIRE(std::filesystem::exists(program()));
+    Words words = arguments;
+    words.insert(words.begin(), program());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    const std::string omp = std::to_string(threads);
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    ::setenv("OMP_NUM_THREADS", omp.c_str(), 1);
+    ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 1);
+    ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 2);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  ~Process() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  Process(const Process&) = delete;
+
+  void signal(int number) const { ::kill(pid_, number); }
+  bool running() {
+    if (pid_ <= 0) return false;
+    if (::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = 0;
+    return pid_ > 0;
+  }
+  // The exit code, or minus the signal that ended it.
+  int wait() {
+    if (pid_ > 0) ::waitpid(pid_, &status_, 0);
+    pid_ = 0;
+    return WIFSIGNALED(status_) ? -WTERMSIG(status_) : WEXITSTATUS(status_);
+  }
+  std::string out() const { return test::read_text(out_); }
+  std::string err() const { return test::read_text(err_); }
+
+ private:
+  std::string out_, err_;
+  pid_t pid_ = 0;
+  int status_ = 0;
+};
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+Outcome run(const test::TempDir& dir, const Words& arguments) {
+  Process process(dir, arguments);
+  const int code = process.wait();
+  return {code, process.out(), process.err()};
+}
+
+Words operator+(Words a, const Words& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// A small training that uses all random streams and all state: dropout, averaged weights, clipping.
+Words tiny(const std::string& out, int steps, const std::string& task = "causal") {
+  return {"train",
+          "--task",
+          task,
+          "--out",
+          out,
+          "--length",
+          "16",
+          "--layers",
+          "2",
+          "--heads",
+          "2",
+          "--width",
+          "32",
+          "--hidden",
+          "64",
+          "--batch",
+          "8",
+          "--steps",
+          std::to_string(steps),
+          "--dropout",
+          "0.1",
+          "--ema",
+          "0.9",
+          "--warmup",
+          "10",
+          "--eval-every",
+          "20",
+          "--save-every",
+          "7",
+          "--eval-batches",
+          "2"};
+}
+
+// ---- what a run leaves behind ---------------------------------------------------------------
+
+// The log without what depends on the clock.
+std::vector<std::string> log_lines(const std::string& out) {
+  std::vector<std::string> lines;
+  for (Json line : apps::read_json_lines(out + "/log.jsonl")) {
+    line.erase("time");
+    lines.push_back(line.dump());
+  }
+  return lines;
+}
+
+int64_t last_logged_step(const std::string& out) {
+  if (!std::filesystem::exists(out + "/log.jsonl")) return 0;
+  const auto lines = apps::read_json_lines(out + "/log.jsonl");
+  return lines.empty() ? 0 : lines.back().at("step").get<int64_t>();
+}
+
+void check_same_tensors(const nn::NamedTensors& a, const nn::NamedTensors& b) {
+  REQUIRE(a.size() == b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    INFO(a[i].first);
+    CHECK(a[i].first == b[i].first);
+    CHECK(test::same_bits(a[i].second, b[i].second));
+  }
+}
+
+void check_same_runs(const std::string& a, const std::string& b) {
+  CHECK(log_lines(a) == log_lines(b));
+  for (const char* file : {"/last.safetensors", "/best.safetensors"}) {
+    const nn::Checkpoint one = nn::load_checkpoint(a + file), two = nn::load_checkpoint(b + file);
+    CHECK(one.step == two.step);
+    CHECK(one.rngs == two.rngs);
+    check_same_tensors(one.model, two.model);
+    check_same_tensors(one.optimizer, two.optimizer);
+    check_same_tensors(one.ema, two.ema);
+  }
+}
+
+// Waits until `step` is in the log; false if the process ended before.
+bool reached(Process& process, const std::string& out, int64_t step) {
+  while (last_logged_step(out) < step) {
+    if (!process.running()) return false;
+    ::usleep(2000);
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("a short training lowers the loss and leaves a whole run folder", "[copy]") {
+  for (const std::string kind : {"causal", "masked"}) {
+    const test::TempDir dir;
+    const std::string out = dir / "run";
+    const Outcome trained =
+        run(dir, tiny(out, 200, kind) + Words{"--alphabet", "3", "--lr", "0.01"});
+    INFO(trained.err);
+    REQUIRE(trained.code == 0);
+    CHECK_THAT(trained.out, Contains(kind == "causal" ? "copied symbols " : "masked accuracy "));
+    std::vector<double> losses;
+    for (const Json& line : apps::read_json_lines(out + "/log.jsonl")) {
+      if (!line.contains("event")) losses.push_back(line.at("loss").get<double>());
+    }
+    REQUIRE(losses.size() == 200);
+    CHECK(losses.front() > 1.0);  // log 4 = 1.4
+    CHECK(losses.back() < losses.front() - 0.2);
+    CHECK(Json::parse(test::read_text(out + "/config.json")).at("length") == 16);
+    CHECK(nn::load_checkpoint(out + "/last.safetensors").step == 200);
+    CHECK(std::filesystem::exists(out + "/best.safetensors"));
+#ifdef CENTROID_HAVE_STB
+    CHECK(test::read_text(out + "/curves.png").substr(1, 3) == "PNG");
+#endif
+
+    const Outcome scored = run(dir, {"eval", "--model", out, "--json", "--batches", "3"});
+    REQUIRE(scored.code == 0);
+    const Json score = Json::parse(scored.out);
+    CHECK(score.at("task") == kind);
+    CHECK(score.at("accuracy").get<double>() > 0.4);
+    CHECK(score.at("right").get<double>() / score.at("asked").get<double>() ==
+          Approx(score.at("accuracy").get<double>()));
+    const Outcome longer =
+        run(dir, {"eval", "--model", out + "/last.safetensors", "--length", "24"});
+    CHECK(longer.code == 0);
+    CHECK_THAT(longer.out, Contains("length 24"));
+  }
+}
+
+TEST_CASE("a killed run resumes to the bits of an uninterrupted one", "[copy]") {
+  const test::TempDir dir;
+  const std::string whole = dir / "whole", broken = dir / "broken";
+  REQUIRE(run(dir, tiny(whole, 150)).code == 0);
+  {
+    Process process(dir, tiny(broken, 150));
+    REQUIRE(reached(process, broken, 40));
+    process.signal(SIGKILL);
+    CHECK(process.wait() == -SIGKILL);
+  }
+  REQUIRE(last_logged_step(broken) < 150);
+  // As if the kill had come in the middle of a line.
+  std::ofstream(broken + "/log.jsonl", std::ios::app) << "{\"step\": 14";
+  const Outcome resumed = run(dir, {"train", "--resume", broken});
+  INFO(resumed.err);
+  REQUIRE(resumed.code == 0);
+  check_same_runs(whole, broken);
+}
+
+TEST_CASE("a run asked to stop saves, says how to go on, and goes on exactly", "[copy]") {
+  const test::TempDir dir;
+  const std::string whole = dir / "whole", stopped = dir / "stopped";
+  REQUIRE(run(dir, tiny(whole, 150, "masked")).code == 0);
+  Process process(dir, tiny(stopped, 150, "masked"));
+  REQUIRE(reached(process, stopped, 30));
+  process.signal(SIGTERM);
+  CHECK(process.wait() == 0);
+  CHECK_THAT(process.err(), Contains("--resume"));
+  REQUIRE(nn::load_checkpoint(stopped + "/last.safetensors").step < 150);
+  REQUIRE(run(dir, {"train", "--resume", stopped}).code == 0);
+  check_same_runs(whole, stopped);
+}
+
+TEST_CASE("1, 2 and 4 threads give the same run", "[copy]") {
+  const test::TempDir dir;
+  for (const char* threads : {"1", "2", "4"}) {
+    const Words arguments = tiny(dir / threads, 40) + Words{"--threads", threads};
+    REQUIRE(Process(dir, arguments, std::atoi(threads)).wait() == 0);
+  }
+  check_same_runs(dir / "1", dir / "2");
+  check_same_runs(dir / "1", dir / "4");
+}
+
+TEST_CASE("another seed gives another run", "[copy]") {
+  const test::TempDir dir;
+  REQUIRE(run(dir, tiny(dir / "a", 5)).code == 0);
+  REQUIRE(run(dir, tiny(dir / "b", 5) + Words{"--seed", "2"}).code == 0);
+  CHECK(log_lines(dir / "a") != log_lines(dir / "b"));
+}
+
+TEST_CASE("checkpoints of others are refused with exit 1", "[copy]") {
+  const test::TempDir dir;
+  nn::Checkpoint other;
+  other.model = {{"encoder.weight", zeros({2, 2})}};
+  other.texts = {{"kind", "asr"}, {"model", "{}"}};
+  nn::save_checkpoint(dir / "asr.safetensors", other);
+  Outcome o = run(dir, {"eval", "--model", dir / "asr.safetensors"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err,
+             Contains("error: ") && Contains("expected a checkpoint of copy, got one of asr"));
+  CHECK(o.out.empty());
+
+  other.texts = {{"kind", "copy"}, {"task", "{\"task\": 3}"}, {"model", "{}"}};
+  nn::save_checkpoint(dir / "damaged.safetensors", other);
+  o = run(dir, {"eval", "--model", dir / "damaged.safetensors"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("damaged description"));
+
+  o = run(dir, {"eval", "--model", dir / "missing.safetensors"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("missing.safetensors"));
+  o = run(dir, {"eval", "--model", dir.path().string()});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("found neither"));
+}
+
+TEST_CASE("a checkpoint whose weights do not fit its description is refused", "[copy]") {
+  const test::TempDir dir;
+  REQUIRE(run(dir, tiny(dir / "run", 3)).code == 0);
+  nn::Checkpoint checkpoint = nn::load_checkpoint(dir / "run/last.safetensors");
+  checkpoint.ema.clear();
+  checkpoint.model.pop_back();
+  nn::save_checkpoint(dir / "run/last.safetensors", checkpoint);
+  for (const Words& arguments : {Words{"eval", "--model", dir / "run/last.safetensors"},
+                                 Words{"train", "--resume", dir / "run"}}) {
+    const Outcome o = run(dir, arguments);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, Contains("output.weight"));
+  }
+}
+
+TEST_CASE("wrong usage exits with 2 and names the nearest flag", "[copy]") {
+  const test::TempDir dir;
+  Outcome o = run(dir, {"train", "--lenght", "64"});
+  CHECK(o.code == 2);
+  CHECK_THAT(o.err, Contains("--lenght") && Contains("nearest: --length"));
+  o = run(dir, {"trian"});
+  CHECK(o.code == 2);
+  CHECK_THAT(o.err, Contains("nearest: train"));
+  o = run(dir, {"train", "--task", "mask", "--out", dir / "run"});
+  CHECK(o.code == 2);
+  CHECK_THAT(o.err, Contains("--task"));
+  CHECK(!std::filesystem::exists(dir / "run"));
+  o = run(dir, {});
+  CHECK(o.code == 2);
+}
+
+TEST_CASE("folders that cannot take a run are refused before anything is written", "[copy]") {
+  const test::TempDir dir;
+  REQUIRE(run(dir, tiny(dir / "run", 3)).code == 0);
+  const std::vector<std::string> before = log_lines(dir / "run");
+  Outcome o = run(dir, tiny(dir / "run", 3));
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("--resume") && Contains("--overwrite"));
+  CHECK(log_lines(dir / "run") == before);
+  CHECK(run(dir, tiny(dir / "run", 4) + Words{"--overwrite"}).code == 0);
+  CHECK(last_logged_step(dir / "run") == 4);
+
+  std::ofstream(dir / "file") << "in the way";
+  o = run(dir, tiny(dir / "file/run", 3));
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("cannot create the folder"));
+  if (::geteuid() != 0) {  // root may write everywhere
+    std::filesystem::create_directory(dir / "locked");
+    std::filesystem::permissions(dir / "locked", std::filesystem::perms::owner_read);
+    o = run(dir, tiny(dir / "locked", 3));
+    CHECK(o.code == 1);
+  }
+  o = run(dir, {"train", "--resume", dir / "nothing"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("nothing"));
+}
+
+TEST_CASE("options that do not fit together leave no folder", "[copy]") {
+  const test::TempDir dir;
+  for (const Words& more : {Words{"--heads", "5"}, Words{"--attention", "fulll"},
+                            Words{"--task", "masked", "--length", "15"}}) {
+    const Words arguments = Words{"train", "--out", dir / "run", "--steps", "2"} + more;
+    const Outcome o = run(dir, arguments);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, Contains("error: ") && Contains(more.back()));
+    CHECK(!std::filesystem::exists(dir / "run"));
+  }
+}
+
+TEST_CASE("a loss that explodes ends the training with a clear error", "[copy]") {
+  const test::TempDir dir;
+  const Outcome o = run(dir, tiny(dir / "run", 50) + Words{"--lr", "1e30"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("bad steps in a row") && Contains("--lr"));
+}
+
+TEST_CASE("learned positions end where training ended", "[copy]") {
+  const test::TempDir dir;
+  REQUIRE(run(dir, tiny(dir / "run", 3) + Words{"--positions", "learned"}).code == 0);
+  const Outcome o = run(dir, {"eval", "--model", dir / "run", "--length", "64"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("learned positions"));
+}
+
+TEST_CASE("--help-attention lists the variants", "[copy]") {
+  const test::TempDir dir;
+  const Outcome o = run(dir, {"train", "--help-attention"});
+  CHECK(o.code == 0);
+  CHECK_THAT(o.out, Contains("full"));
+}

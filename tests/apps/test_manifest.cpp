@@ -1,0 +1,114 @@
+// Manifests: round trip, foreign keys, and what is said about bad lines.
+#include "apps/audio/manifest.h"
+
+#include <nlohmann/json.hpp>
+
+#include "apps/audio/files.h"
+#include "tests/apps/audio_support.h"
+
+using namespace centroid::audio;
+using namespace audio_test;
+using Catch::Matchers::Contains;
+
+TEST_CASE("A manifest written is read back, and its folder can be moved") {
+  TempFolder folder;
+  fs::create_directories(folder / "a/wav");
+  std::vector<Utterance> written(2);
+  written[0] = {"one", folder / "a/wav/one.wav", 0, 1.25, "Съешь ещё \"булок\"\t\\", {"a", "b'"},
+                "mary"};
+  written[1] = {"two", "/elsewhere/two.flac", 0.5, 0.1, "", {}, ""};
+  write_manifest(folder / "a/train.jsonl", written);
+  fs::rename(folder / "a", folder / "b");
+  const std::vector<Utterance> read = read_manifest(folder / "b/train.jsonl");
+  REQUIRE(read.size() == 2);
+  CHECK(read[0].id == "one");
+  CHECK(read[0].audio == folder / "b/wav/one.wav");
+  CHECK(read[0].text == written[0].text);
+  CHECK(read[0].phones == written[0].phones);
+  CHECK(read[0].speaker == "mary");
+  CHECK(read[0].offset == 0);
+  CHECK(read[0].duration == 1.25);
+  CHECK(read[1].audio == "/elsewhere/two.flac");
+  CHECK(read[1].offset == 0.5);
+  CHECK(read[1].duration == 0.1);
+  CHECK(read[1].phones.empty());
+}
+
+TEST_CASE("NeMo's keys, blank lines, other keys and missing ids are accepted") {
+  TempFolder folder;
+  const std::string path = folder.write(
+      "m.jsonl",
+      "{\"audio_filepath\": \"x/a.wav\", \"duration\": 2, \"text\": \"hi\", \"lang\": \"en\"}\r\n"
+      "\n"
+      "{\"audio\": \"/x/a.wav\", \"offset\": 1.5, \"speaker\": null}");
+  const std::vector<Utterance> read = read_manifest(path);
+  REQUIRE(read.size() == 2);
+  CHECK(read[0].id == "x/a");
+  CHECK(read[0].audio == folder / "x/a.wav");
+  CHECK(read[1].id == "/x/a@1.5");
+  CHECK(read[1].audio == "/x/a.wav");
+  CHECK(read_manifest(folder.write("empty.jsonl", "")).empty());
+}
+
+TEST_CASE("A bad line is named with its file, number and fault") {
+  TempFolder folder;
+  const std::string good = R"({"id": "a", "audio": "a.wav"})";
+  const auto says = [&](const std::string& line, const std::string& what) {
+    const std::string path = folder.write("m.jsonl", good + "\n" + line + "\n");
+    CHECK_THAT(message_of([&] { read_manifest(path); }), Contains(path + ":2: ") && Contains(what));
+  };
+  says("{\"id\": \"b\", \"audio", "not a line of JSON");
+  says("[1, 2]", "JSON object");
+  says("{\"id\": \"b\"}", "audio: missing");
+  says(R"({"id": "b", "audio": 3})", "audio: expected a string, got 3");
+  says(good, "a appears twice");
+  says(R"({"audio": "b.wav", "duration": -1})", "duration: expected seconds >= 0, got -1");
+  says(R"({"audio": "b.wav", "offset": "0"})", "offset: expected seconds");
+  says(R"({"audio": "b.wav", "duration": NaN})", "not a line of JSON");
+  says(R"({"audio": "b.wav", "duration": 1e999})", "not a line of JSON");
+  says(R"({"audio": "b.wav", "phones": "a b"})", "phones: expected a list");
+  says(R"({"audio": "b.wav", "phones": ["a", 1]})", "phones");
+  says("{\"audio\": \"b\\u0000.wav\"}", "NUL");
+  says("{\"audio\": \"b\xff.wav\"}", "not a line of JSON");
+  CHECK_THAT(message_of([&] { read_manifest(folder / "none.jsonl"); }),
+             Contains("none.jsonl: no such file"));
+  CHECK_THAT(message_of([&] { read_manifest(folder.path()); }), Contains("folder"));
+}
+
+TEST_CASE("A manifest that cannot be written leaves nothing behind") {
+  TempFolder folder;
+  Utterance bad;
+  bad.id = "b";
+  bad.audio = "x.wav";
+  bad.text = "\xff\xfe";
+  CHECK_THAT(message_of([&] { write_manifest(folder / "m.jsonl", {bad}); }),
+             Contains("utterance b"));
+  CHECK(fs::is_empty(folder.path()));
+  CHECK_THAT(message_of([&] { write_manifest(folder / "no/m.jsonl", {}); }),
+             Contains("No such file or directory"));
+}
+
+TEST_CASE("Text files: line ends, byte order mark, gzip, and bytes that are no text") {
+  TempFolder folder;
+  CHECK(read_lines(folder.write("a", "\xEF\xBB\xBFone\r\n\ntwo")) ==
+        std::vector<std::string>{"one", "", "two"});
+  CHECK(read_lines(folder.write("a", "")).empty());
+  CHECK_THAT(message_of([&] { read_lines(folder.write("a", "x\n\xff\n")); }),
+             Contains(":2: expected UTF-8"));
+  CHECK_THAT(message_of([&] { read_lines(folder.write("a", std::string("x\0y", 3))); }),
+             Contains("NUL"));
+  // printf 'one\ntwo\n' | gzip -n
+  const std::string gz(
+      "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb\xcf\x4b\xe5\x2a\x29\xcf\xe7\x02\x00\xe6\x0b\xba"
+      "\x12\x08\x00\x00\x00",
+      28);
+#ifdef CENTROID_HAVE_ZLIB
+  CHECK(read_lines(folder.write("a.gz", gz)) == std::vector<std::string>{"one", "two"});
+  CHECK_THAT(message_of([&] { read_lines(folder.write("a.gz", gz.substr(0, 20))); }),
+             Contains("truncated or corrupt gzip"));
+  CHECK_THAT(message_of([&] { read_lines(folder.write("a.gz", "plain text")); }),
+             Contains("expected gzip"));
+#else
+  CHECK_THAT(message_of([&] { read_lines(folder.write("a.gz", gz)); }), Contains("gunzip"));
+#endif
+}
