@@ -44,7 +44,7 @@ OPT_release := -O3
 OPT_asan := -O1 -g1 $(SANITIZE_asan) -DCENTROID_SYSTEM_ALLOC
 OPT_tsan := -O1 -g1 $(SANITIZE_tsan) -DCENTROID_STD_THREADS -DCENTROID_SYSTEM_ALLOC
 # gcc's OpenMP runtime is not instrumented: ThreadSanitizer sees our loops on std::thread instead.
-OMP := $(if $(filter tsan,$(CONFIG)),,-fopenmp)
+OMP := $(if $(filter tsan,$(CONFIG)),-fopenmp-simd,-fopenmp)
 CXXFLAGS := -std=c++20 $(OPT_$(CONFIG)) -march=$(ARCH) -fno-math-errno -fno-trapping-math -fPIC \
   -fno-semantic-interposition -Wall -Wextra $(OMP) -I. $(BLAS_INC)
 LDFLAGS := $(SANITIZE_$(CONFIG)) $(OMP)

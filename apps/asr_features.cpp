@@ -104,9 +104,7 @@ void FeaturesCommand::draw(const std::string& file, const Features& f) const {
   spec.value_label = normalize == "utterance" ? "log energy, normalised" : "log energy";
   if (stack == 1 && !fbank.use_energy) {
     spec.y_label = "centre of mel band [Hz]";
-    // A label at every eighth band: more would not fit.
-    for (int64_t b = 0; b < f.bins; ++b)
-      spec.row_tokens.push_back(b % 8 == 0 ? hertz_label(fbank, b) : "");
+    for (int64_t b = 0; b < f.bins; ++b) spec.row_tokens.push_back(hertz_label(fbank, b));
   } else {
     spec.y_label = "feature";
   }

@@ -44,7 +44,7 @@ void TrainCommand::set_defaults() {
   train.eval_every = 200;
   train.save_every = 200;
   train.clip_norm = 1;
-  train.optimizer.lr = 2e-3;
+  train.optimizer.lr = 4e-3;
   train.optimizer.weight_decay = 0.01;
   train.optimizer.beta2 = 0.98;
   train.schedule.warmup = 100;

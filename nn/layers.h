@@ -74,18 +74,6 @@ class FeedForward : public Module {
 /// padded.
 Tensor mask_padding(const Tensor& x, const Lengths& lengths, int dim = 1);
 
-/// x (B, I, H, W) -> (B, O, H', W'), a square kernel; weights as He et al. ("Delving deep into
-/// rectifiers", 2015) choose them before a relu: uniform in +-sqrt(6 / fan-in); bias zero.
-class Conv2d : public Module {
- public:
-  Conv2d(int64_t in, int64_t out, int64_t kernel, raw::ConvOptions options, Rng& rng);
-  Tensor forward(const Tensor& x) const;
-  Tensor weight, bias;  ///< (O, I, k, k), (O)
-
- private:
-  raw::ConvOptions options_;
-};
-
 /// Convolutional subsampling for speech: `factor` (1, 2, 4 or 8) is reached by log2(factor) relu
 /// convolutions of width 3 and stride 2 over time and bins, then a projection to the model width;
 /// with factor 1 there is only the projection. Input beyond the lengths is masked before each
@@ -100,7 +88,7 @@ class ConvSubsampling : public Module {
   static int64_t output_length(int64_t frames, int64_t factor);
 
  private:
-  std::deque<Conv2d> convs_;
+  std::deque<Linear> convs_;  // (O, 3 * 3 * I) each: of a position's neighbourhood in time and bins
   std::unique_ptr<Linear> project_;
   int64_t bins_;
 };

@@ -16,8 +16,10 @@
 
 namespace centroid {
 
-inline constexpr int64_t kGrain = 32768;           ///< elements per parallel chunk of cheap work
-inline constexpr int64_t kTile = 1024;             ///< elements per tile: three f64 tiles fit in L1
+inline constexpr int64_t kGrain = 32768;  ///< elements per parallel chunk of cheap work
+inline constexpr int64_t kTile = 1024;    ///< elements per tile: three f64 tiles fit in L1
+inline constexpr int64_t kLongRow =
+    128;  ///< rows from this length are not packed with their neighbours
 inline constexpr int64_t kStreamBytes = 12 << 20;  ///< outputs from this size bypass the caches
 
 /// Sizes and strides with dimensions of size 1 dropped and neighbours merged where all of N tensors
@@ -94,6 +96,27 @@ class Operand {
   bool constant() const { return loops_.dims == 1 && stride() == 0; }
   const T* base() const { return base_; }
 
+  /// The most elements from `begin` on that a tile should take: up to the end of a long row, which
+  /// is then found in place.
+  int64_t row_limit(int64_t begin) const {
+    const int64_t row = loops_.size[loops_.dims - 1];
+    return loops_.dims > 1 && row >= kLongRow ? row - begin % row : kTile;
+  }
+
+  /// Where elements [begin, begin + n) of the row-major walk lie one after the other; null if they
+  /// do not.
+  const T* find(int64_t begin, int64_t n) const {
+    int d = loops_.dims - 1;
+    if (loops_.stride[0][d] != 1) return nullptr;
+    int64_t rest = begin / loops_.size[d], offset = begin % loops_.size[d];
+    if (offset + n > loops_.size[d]) return nullptr;
+    while (--d > 0) {
+      offset += rest % loops_.size[d] * loops_.stride[0][d];
+      rest /= loops_.size[d];
+    }
+    return base_ + offset + (d == 0 ? rest * loops_.stride[0][0] : 0);
+  }
+
   /// Copies elements [begin, begin + n) of the row-major walk to `out`.
   void pack(int64_t begin, int64_t n, T* out) const {
     const int64_t step = loops_.stride[0][loops_.dims - 1];
@@ -126,9 +149,11 @@ class TileReader {
   explicit TileReader(const Operand<T>& operand) : operand_(operand) {
     if (operand.constant()) std::fill_n(buffer_, kTile, *operand.base());
   }
+  int64_t row_limit(int64_t begin) const { return operand_.row_limit(begin); }
   const T* tile(int64_t begin, int64_t n) {
-    if (operand_.contiguous()) return operand_.base() + begin;
-    if (!operand_.constant()) operand_.pack(begin, n, buffer_);
+    if (operand_.constant()) return buffer_;
+    if (const T* x = operand_.find(begin, n)) return x;
+    operand_.pack(begin, n, buffer_);
     return buffer_;
   }
 
@@ -139,22 +164,39 @@ class TileReader {
 
 // Inputs and output are the same memory or do not overlap, hence ivdep.
 template <typename Out, typename F, typename... In>
-void apply_contiguous(const F& f, int64_t n, Out* out, const In*... in) {
+void apply(const F& f, int64_t n, Out* out, const In*... in) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = f(in[i]...);
 }
 
+// The same with whole cache lines written past the caches. The inner loop becomes vector code whose
+// registers are stored directly; unrolled, it would be taken for scalar code first.
 template <typename Out, typename F, typename... In>
-void map_tiles(const F& f, int64_t begin, int64_t end, Out* out, bool stream,
-               TileReader<In>&&... in) {
-  alignas(64) Out buffer[kTile];
-  for (int64_t i = begin; i < end; i += kTile) {
-    const int64_t n = std::min(kTile, end - i);
-    Out* target = stream ? buffer : out + i;
-    apply_contiguous(f, n, target, in.tile(i, n)...);
-    if (stream) simd::stream_copy(out + i, buffer, n * sizeof(Out));
+void apply_streaming(const F& f, int64_t n, Out* out, const In*... in) {
+  constexpr int kLine = simd::kLineBytes / sizeof(Out);
+  const int64_t head = std::min<int64_t>(n, simd::bytes_to_line(out) / sizeof(Out));
+  apply(f, head, out, in...);
+  int64_t i = head;
+  for (; i + kLine <= n; i += kLine) {
+    alignas(simd::kLineBytes) Out line[kLine];
+#pragma GCC ivdep
+#pragma GCC unroll 1
+    for (int j = 0; j < kLine; ++j) line[j] = f(in[i + j]...);
+    simd::stream_line(out + i, line);
   }
-  if (stream) simd::stream_fence();
+  apply(f, n - i, out + i, in + i...);
+}
+
+template <typename Out, typename F, typename... In>
+void apply_tiles(const F& f, int64_t begin, int64_t end, Out* out, bool stream,
+                 TileReader<In>&&... in) {
+  for (int64_t i = begin, n; i < end; i += n) {
+    n = std::min({kTile, end - i, in.row_limit(i)...});
+    if (stream)
+      apply_streaming(f, n, out + i, in.tile(i, n)...);
+    else
+      apply(f, n, out + i, in.tile(i, n)...);
+  }
 }
 
 }  // namespace detail
@@ -167,13 +209,16 @@ void map(const Tensor& y, const F& f, const Operand<In>&... in) {
   // A tile that was read from the output's own memory is in the cache already.
   const bool in_place = ((static_cast<const void*>(in.base()) == out) || ...);
   const bool stream = !in_place && n * static_cast<int64_t>(sizeof(Out)) >= kStreamBytes;
-  const bool direct = !stream && (in.contiguous() && ...);
+  const bool direct = (in.contiguous() && ...);
   parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
-    if (direct) {
-      detail::apply_contiguous(f, end - begin, out + begin, in.base() + begin...);
+    if (!direct) {
+      detail::apply_tiles(f, begin, end, out, stream, detail::TileReader<In>(in)...);
+    } else if (stream) {
+      detail::apply_streaming(f, end - begin, out + begin, in.base() + begin...);
     } else {
-      detail::map_tiles(f, begin, end, out, stream, detail::TileReader<In>(in)...);
+      detail::apply(f, end - begin, out + begin, in.base() + begin...);
     }
+    if (stream) simd::stream_fence();
   });
 }
 

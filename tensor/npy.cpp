@@ -257,7 +257,7 @@ Tensor parse_npy(std::string_view bytes, const std::string& name) {
   return read_npy(
       bytes.size(),
       [&](uint64_t offset, void* data, size_t count) {
-        std::memcpy(data, bytes.data() + offset, count);
+        if (count > 0) std::memcpy(data, bytes.data() + offset, count);
       },
       name);
 }

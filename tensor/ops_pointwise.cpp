@@ -22,6 +22,11 @@ void check_numeric(const char* op, const Tensor& x) {
                  x.dtype(), " (raw::cast converts)");
 }
 
+// Like expand, without making a view where there is nothing to repeat.
+Tensor broadcast(const Tensor& x, const Shape& shape) {
+  return x.shape() == shape ? x : expand(x, shape);
+}
+
 // A number that takes part in integer arithmetic has to be one of the integers of the type.
 void check_integer_scalar(const char* op, DType dtype, double value) {
   if (is_float(dtype)) return;
@@ -92,7 +97,7 @@ Tensor binary(Binary op, const Tensor& a, const Tensor& b) {
   const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
   check_integer_operand(op, b);
   Tensor y = empty(shape, a.dtype(), a.device());
-  CENTROID_DISPATCH(a.device(), binary, op, expand(a, shape), expand(b, shape), y);
+  CENTROID_DISPATCH(a.device(), binary, op, broadcast(a, shape), broadcast(b, shape), y);
   return y;
 }
 
@@ -102,7 +107,7 @@ Tensor compare(Compare op, const Tensor& a, const Tensor& b) {
   check_numeric(name, a);
   const Shape shape = broadcast_shapes(a.shape(), b.shape(), name);
   Tensor y = empty(shape, DType::u8, a.device());
-  CENTROID_DISPATCH(a.device(), compare, op, expand(a, shape), expand(b, shape), y);
+  CENTROID_DISPATCH(a.device(), compare, op, broadcast(a, shape), broadcast(b, shape), y);
   return y;
 }
 
@@ -120,8 +125,8 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   const Shape values = broadcast_shapes(a.shape(), b.shape(), "where");
   const Shape shape = broadcast_shapes(condition.shape(), values, "where");
   Tensor y = empty(shape, a.dtype(), a.device());
-  CENTROID_DISPATCH(a.device(), where, expand(condition, shape), expand(a, shape), expand(b, shape),
-                    y);
+  CENTROID_DISPATCH(a.device(), where, broadcast(condition, shape), broadcast(a, shape),
+                    broadcast(b, shape), y);
   return y;
 }
 

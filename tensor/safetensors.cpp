@@ -343,7 +343,7 @@ SafetensorsFile parse_safetensors(std::string_view bytes, const std::string& nam
   return read_safetensors(
       bytes.size(),
       [&](uint64_t offset, void* data, size_t count) {
-        std::memcpy(data, bytes.data() + offset, count);
+        if (count > 0) std::memcpy(data, bytes.data() + offset, count);
       },
       name);
 }

@@ -3,6 +3,7 @@
 // Built on GCC's vector extension, so the same source compiles for AVX-512, AVX2, SSE and Arm; host
 // code only.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -28,6 +29,17 @@ struct VectorOf {
 /// As many elements as one register holds; arithmetic and comparisons work lane by lane.
 template <typename T>
 using Vector = typename VectorOf<T>::type;
+
+template <typename T>
+Vector<T> load(const T* from) {
+  Vector<T> v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+template <typename T>
+void store(T* to, Vector<T> v) {
+  std::memcpy(to, &v, sizeof v);
+}
 
 // The operations folded over. They apply to elements and to Vectors alike, hence `|`, not `||`.
 // Integer sums must be folded unsigned: they wrap.
@@ -81,9 +93,7 @@ T fold(const T* x, int64_t n, Op op = {}) {
   for (; i + kLanes <= n; i += kLanes) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
-      Vector<T> next;
-      std::memcpy(&next, x + i + v * kPerVector, sizeof next);
-      total[v] = op(total[v], next);
+      total[v] = op(total[v], load(x + i + v * kPerVector));
     }
   }
   std::memcpy(lane, total, sizeof lane);
@@ -94,36 +104,49 @@ T fold(const T* x, int64_t n, Op op = {}) {
   return lane[0];
 }
 
-/// memcpy whose stores go past the caches: for results too large to be found there again. Writing a
-/// line the usual way first reads it, a third of the traffic of a copy. Call `stream_fence` before
-/// another thread may read.
-inline void stream_copy(void* to, const void* from, size_t bytes) {
+// ---- stores past the caches ---------------------------------------------------------------------
+// For results too large to be found in a cache again. Writing a line the usual way first reads it:
+// a third of the traffic of a copy. Only whole, aligned lines are worth it. Call `stream_fence`
+// before another thread may read. Without such stores the functions below copy as usual.
+
+inline constexpr int kLineBytes = 64;
+
+/// Bytes from `p` to the next multiple of a line.
+inline int64_t bytes_to_line(const void* p) {
+  return static_cast<int64_t>(-reinterpret_cast<uintptr_t>(p) % kLineBytes);
+}
+
+/// Copies one line; both addresses are multiples of kLineBytes.
+inline void stream_line(void* to, const void* from) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_load_si512(from));
+#elif defined(__AVX__)
+  for (int i = 0; i < 2; ++i) {
+    _mm256_stream_si256(static_cast<__m256i*>(to) + i,
+                        _mm256_load_si256(static_cast<const __m256i*>(from) + i));
+  }
+#elif defined(__x86_64__)
+  for (int i = 0; i < 4; ++i) {
+    _mm_stream_si128(static_cast<__m128i*>(to) + i,
+                     _mm_load_si128(static_cast<const __m128i*>(from) + i));
+  }
+#else
+  std::memcpy(to, from, kLineBytes);
+#endif
+}
+
+/// memcpy that streams all whole lines of `to`.
+inline void stream_copy(void* to, const void* from, int64_t bytes) {
   auto* out = static_cast<std::byte*>(to);
   auto* in = static_cast<const std::byte*>(from);
-#if defined(__x86_64__)
-  const size_t misaligned = reinterpret_cast<uintptr_t>(out) % 64;
-  const size_t head = std::min(bytes, misaligned == 0 ? 0 : 64 - misaligned);
-  std::memcpy(out, in, head);
-  size_t i = head;
-  for (; i + 64 <= bytes; i += 64) {
-#if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i), _mm512_loadu_si512(in + i));
-#elif defined(__AVX__)
-    for (int j = 0; j < 64; j += 32) {
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(out + i + j),
-                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i + j)));
-    }
-#else
-    for (int j = 0; j < 64; j += 16) {
-      _mm_stream_si128(reinterpret_cast<__m128i*>(out + i + j),
-                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i + j)));
-    }
-#endif
+  int64_t i = std::min(bytes, bytes_to_line(out));
+  std::memcpy(out, in, i);
+  for (; i + kLineBytes <= bytes; i += kLineBytes) {
+    alignas(kLineBytes) std::byte line[kLineBytes];
+    std::memcpy(line, in + i, kLineBytes);
+    stream_line(out + i, line);
   }
   std::memcpy(out + i, in + i, bytes - i);
-#else
-  std::memcpy(out, in, bytes);
-#endif
 }
 
 /// Makes the stores of `stream_copy` visible before any later store.

@@ -45,18 +45,25 @@ size_t CachingAllocator::size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+void* CachingAllocator::take_cached(size_t& size) {
+  const auto it = free_.lower_bound(size);
+  if (it == free_.end() || it->first > size + size / 2) return nullptr;
+  size = it->first;
+  void* ptr = it->second.back();
+  it->second.pop_back();
+  if (it->second.empty()) free_.erase(it);
+  stats_.cached -= size;
+  ++stats_.reused;
+  return ptr;
+}
+
 void* CachingAllocator::allocate(size_t bytes) {
-  const size_t size = caching_ ? size_class(bytes) : std::max<size_t>(bytes, 1);
+  size_t size = caching_ ? size_class(bytes) : std::max<size_t>(bytes, 1);
   std::lock_guard lock(mutex_);
   ++stats_.allocations;
-  void* ptr = nullptr;
-  if (auto it = free_.find(size); it != free_.end() && !it->second.empty()) {
-    ptr = it->second.back();
-    it->second.pop_back();
-    stats_.cached -= size;
-    ++stats_.reused;
-  } else {
-    // Reject sizes no machine has before the arithmetic of size classes or malloc can wrap.
+  void* ptr = take_cached(size);
+  if (!ptr) {
+    // No machine has 2^48 bytes; beyond that, rounding up inside malloc could wrap.
     if (bytes < (size_t{1} << 48)) ptr = system_allocate_(size);
     if (!ptr && stats_.cached > 0) {
       empty_cache_locked();
@@ -66,21 +73,27 @@ void* CachingAllocator::allocate(size_t bytes) {
                    stats_.active, " bytes are in use, ", stats_.cached,
                    " cached (a smaller batch or `recompute` needs less)");
   }
+  active_[ptr] = size;
   stats_.active += size;
   stats_.peak = std::max(stats_.peak, stats_.active);
   return ptr;
 }
 
-void CachingAllocator::release(void* ptr, size_t bytes) noexcept {
-  if (!ptr) return;
-  const size_t size = caching_ ? size_class(bytes) : std::max<size_t>(bytes, 1);
+void CachingAllocator::release(void* ptr) noexcept {
   std::lock_guard lock(mutex_);
+  const auto it = active_.find(ptr);
+  if (it == active_.end()) return;
+  const size_t size = it->second;
+  active_.erase(it);
   stats_.active -= size;
   if (!caching_) return system_free_(ptr);
   try {
     free_[size].push_back(ptr);
     stats_.cached += size;
-  } catch (...) {
+  } catch (...) {  // no memory for the list itself
+    if (const auto list = free_.find(size); list != free_.end() && list->second.empty()) {
+      free_.erase(list);
+    }
     system_free_(ptr);
   }
 }
@@ -118,6 +131,6 @@ CachingAllocator& allocator(Device device) {
 Storage::Storage(size_t bytes, Device device)
     : ptr(allocator(device).allocate(bytes)), bytes(bytes), device(device) {}
 
-Storage::~Storage() { allocator(device).release(ptr, bytes); }
+Storage::~Storage() { allocator(device).release(ptr); }
 
 }  // namespace centroid

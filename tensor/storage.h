@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "tensor/device.h"
@@ -20,10 +21,11 @@ struct MemoryStats {
   uint64_t reused = 0;       ///< requests served from the cache
 };
 
-/// Keeps freed blocks by size class and hands them out again: fresh pages cost several times more
-/// than the arithmetic on them. Thread-safe. Blocks are aligned to 64 bytes. With the environment
-/// variable CENTROID_ALLOC=system (and in sanitizer builds) every request goes to the system, so that
-/// tools see each block's true bounds.
+/// Keeps freed blocks by size class and hands them out again, also for requests down to two thirds
+/// of their size: batches differ in length, and fresh pages cost several times more than the
+/// arithmetic on them. Thread-safe. Blocks are aligned to 64 bytes. With the environment variable
+/// CENTROID_ALLOC=system (and in sanitizer builds) every request goes to the system, so that tools
+/// see each block's true bounds.
 class CachingAllocator {
  public:
   using SystemAllocate = void* (*)(size_t bytes);
@@ -35,8 +37,8 @@ class CachingAllocator {
   /// A block of at least `bytes`. When the system has no more, the cache is emptied and the request
   /// repeated once; then throws an Error that says how much was asked for, active and cached.
   void* allocate(size_t bytes);
-  /// Returns a block; `bytes` is what was asked for.
-  void release(void* ptr, size_t bytes) noexcept;
+  /// Returns a block that `allocate` gave.
+  void release(void* ptr) noexcept;
 
   MemoryStats stats() const;
   void reset_peak();
@@ -47,6 +49,7 @@ class CachingAllocator {
 
  private:
   void empty_cache_locked();
+  void* take_cached(size_t& size);  // sets `size` to the block's; null when none fits
 
   const char* name_;
   SystemAllocate system_allocate_;
@@ -54,14 +57,15 @@ class CachingAllocator {
   bool caching_;
   mutable std::mutex mutex_;
   MemoryStats stats_;
-  std::map<size_t, std::vector<void*>> free_;
+  std::map<size_t, std::vector<void*>> free_;  // by size; no empty lists
+  std::unordered_map<void*, size_t> active_;   // size of each block in use
 };
 
 /// The allocator of a device; throws for a device this build or machine does not have.
 CachingAllocator& allocator(Device device);
 
-/// A block of memory, freed with its last owner. `version` counts in-place changes: autograd refuses
-/// to use a value that was overwritten after it was saved.
+/// A block of memory, freed with its last owner. `version` counts in-place changes: autograd
+/// refuses to use a value that was overwritten after it was saved.
 struct Storage {
   Storage(size_t bytes, Device device);
   ~Storage();

@@ -74,7 +74,9 @@ bool draw_curves(const std::string& log, const std::string& png, const std::stri
     }
     plot.panels.push_back(metric);
   }
-  plot.panels.push_back({{"learning rate", false, {}, {}}, {{"", steps, rates, false, 0}}});
+  Panel rate{{"learning rate", false, {}, {}}, {}};
+  rate.series.push_back({"", steps, rates, false, 0});
+  plot.panels.push_back(rate);
   plot.panel_height = 220;
   line_plot(plot, png);
   return true;

@@ -112,8 +112,9 @@ void Progress::update(int64_t done, double units, const Fields& fields) {
   finished_ = false;
   if (const double dt = now - rate_at_; dt > 0) {
     const double current = (units - rate_units_) / dt;
-    const double elapsed = rate_at_ - begin_;  // the mean of all so far, until the window is full
-    const double weight = dt / (dt + std::min(elapsed, kRateWindow));
+    // The mean of all so far, until the window is full.
+    const double weight = dt / (dt + std::min(rate_seconds_, kRateWindow));
+    rate_seconds_ += dt;
     rate_ += weight * (current - rate_);
     rate_at_ = now;
     rate_units_ = units;
@@ -133,10 +134,10 @@ std::string Progress::line(bool bar) const {
   text += std::to_string(done_);
   if (options_.total > 0) {
     const double share = std::clamp(double(done_) / double(options_.total), 0.0, 1.0);
-    text += "/" + std::to_string(options_.total);
+    text.append("/").append(std::to_string(options_.total));
     if (bar) {
       const int full = static_cast<int>(share * kBarWidth);
-      text += " [" + std::string(full, '#') + std::string(kBarWidth - full, '.') + "]";
+      text.append(" [").append(full, '#').append(kBarWidth - full, '.').append("]");
     }
     char percent[16];
     std::snprintf(percent, sizeof percent, "  %3d %%", static_cast<int>(share * 100));

@@ -58,7 +58,7 @@ class Progress {
   int width_;
   double begin_, drawn_at_, rate_at_;
   int64_t done_ = 0, drawn_done_ = 0;
-  double units_ = 0, rate_units_ = 0, rate_ = 0;
+  double units_ = 0, rate_units_ = 0, rate_ = 0, rate_seconds_ = 0;
   Fields fields_;
   bool drawn_ = false, open_ = false, finished_ = false;
 };

@@ -21,6 +21,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kDrawSeconds = 10;  // between two drawings of curves.png
 constexpr double kMeanDecay = 0.95;  // of the loss that `explode` and the progress line go by
 
 bool due(int64_t step, int64_t every, int64_t steps) {
@@ -62,7 +63,7 @@ class Loop {
   void count_bad(const Step& step);
   void evaluate();
   void save(const std::string& path);
-  void draw();
+  void draw(bool always);
   void show(const Step& step);
   double elapsed() const;
 
@@ -79,7 +80,7 @@ class Loop {
   int64_t bad_in_a_row_ = 0, saved_step_ = -1, best_step_ = 0;
   double mean_loss_ = kInfinity;  // recent; infinite before the first good step
   double best_ = kInfinity, last_loss_ = 0;
-  double units_ = 0, audio_seconds_ = 0, training_seconds_ = 0;
+  double units_ = 0, audio_seconds_ = 0, training_seconds_ = 0, drawn_at_ = 0;
   Fields evaluation_fields_;
   std::unique_ptr<JsonLog> log_;
   std::unique_ptr<Progress> progress_;
@@ -258,11 +259,13 @@ void Loop::evaluate() {
   log_->write(line);
   if (best_step_ == step_) save(folder_.best());
   progress_->message(text);
-  draw();
+  draw(/*always=*/false);
 }
 
-void Loop::draw() {
-  if (can_write_png()) draw_curves(folder_.log(), folder_.curves(), folder_.path());
+void Loop::draw(bool always) {
+  if (!can_write_png() || (!always && elapsed() < drawn_at_ + kDrawSeconds)) return;
+  draw_curves(folder_.log(), folder_.curves(), folder_.path());
+  drawn_at_ = elapsed();
 }
 
 void Loop::show(const Step& step) {
@@ -309,14 +312,16 @@ TrainResult Loop::run() {
       count_bad(now);
     }
     show(now);
+    const double shown = elapsed();
     if (task_.evaluate && due(step_, options_.eval_every, options_.steps)) evaluate();
     if (due(step_, options_.save_every, options_.steps) || StopSignal::stop_requested()) {
       save(folder_.last());
       saved_step_ = step_;
     }
+    progress_->exclude(elapsed() - shown);
   }
   progress_->finish();
-  draw();
+  draw(/*always=*/true);
   const bool stopped = step_ < options_.steps;
   if (stopped) {
     std::cerr << "stopped by a signal after step " << step_ << "; " << folder_.last()

@@ -1,6 +1,8 @@
 // Convolution kernels: unfolding into columns, its transpose, and depthwise convolution. The
 // products of columns with weights are matmuls (tensor/ops_conv.cpp).
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 
 #include "tensor/kernels.h"
 #include "tensor/parallel.h"
@@ -25,68 +27,108 @@ struct Axis {
   }
 };
 
+// Calls f with the number of taps as a constant where it is a common one, else with 0: loops over a
+// constant number of taps are unrolled, several times as fast.
+template <typename F>
+void with_taps(int64_t kernel, const F& f) {
+  switch (kernel) {
+    case 1:
+      return f(std::integral_constant<int, 1>());
+    case 3:
+      return f(std::integral_constant<int, 3>());
+    case 5:
+      return f(std::integral_constant<int, 5>());
+    default:
+      return f(std::integral_constant<int, 0>());
+  }
+}
+
 // Copies one channel row's taps into the columns of outputs [begin, end): `width` apart in `to`.
-template <typename T>
-void unfold_row(const Axis& w, const T* row, int64_t begin, int64_t end, T* to, int64_t width) {
-  for (int64_t o = begin; o < end; ++o, to += width) {
-    const int64_t first = w.source(o, 0), last = w.source(o, w.kernel - 1);
-    if (row == nullptr) {
-      std::fill_n(to, w.kernel, T(0));
-    } else if (first >= 0 && last < w.size) {
-      for (int64_t j = 0; j < w.kernel; ++j) to[j] = row[first + j * w.dilation];
+template <int kTaps, typename T>
+void unfold_row(const Axis& w, const T* __restrict row, int64_t begin, int64_t end,
+                T* __restrict to, int64_t width) {
+  const int64_t taps = kTaps ? kTaps : w.kernel, dilation = w.dilation;
+  const int64_t span = dilation * (taps - 1);
+  int64_t first = w.source(begin, 0);
+  for (int64_t o = begin; o < end; ++o, to += width, first += w.stride) {
+    if (first >= 0 && first + span < w.size) {
+      for (int64_t j = 0; j < taps; ++j) to[j] = row[first + j * dilation];
     } else {
-      for (int64_t j = 0; j < w.kernel; ++j) {
-        const int64_t position = first + j * w.dilation;
+      for (int64_t j = 0; j < taps; ++j) {
+        const int64_t position = first + j * dilation;
         to[j] = w.inside(position) ? row[position] : T(0);
       }
     }
   }
 }
 
-// Outputs of one row handled together, so that their columns stay in cache while all channels add
-// their part.
-constexpr int64_t kBlock = 16;
+// The transpose of unfold_row for one output: adds its taps back to the row.
+template <int kTaps, typename T>
+void fold_output(const Axis& w, const T* __restrict from, int64_t first, T* __restrict row) {
+  const int64_t taps = kTaps ? kTaps : w.kernel, dilation = w.dilation;
+  if (first >= 0 && first + dilation * (taps - 1) < w.size) {
+    for (int64_t j = 0; j < taps; ++j) row[first + j * dilation] += from[j];
+  } else {
+    for (int64_t j = 0; j < taps; ++j) {
+      const int64_t position = first + j * dilation;
+      if (w.inside(position)) row[position] += from[j];
+    }
+  }
+}
+
+// Outputs of a row that are unfolded together, and channels that are folded together: enough for
+// long runs of memory, few enough for the cache.
+constexpr int64_t kUnfoldOutputs = 64, kFoldChannels = 32;
+
+// The columns of outputs [begin, end) of row `oh` of one image x (channels, H, W).
+template <int kTaps, typename T>
+void unfold_block(const T* x, int64_t channels, const Axis& h, const Axis& w, int64_t oh,
+                  int64_t begin, int64_t end, T* to) {
+  const int64_t width = channels * h.kernel * w.kernel;
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t i = 0; i < h.kernel; ++i, to += w.kernel) {
+      const int64_t ih = h.source(oh, i);
+      if (h.inside(ih)) {
+        unfold_row<kTaps>(w, x + (c * h.size + ih) * w.size, begin, end, to, width);
+      } else {
+        for (int64_t o = 0; o < end - begin; ++o) std::fill_n(to + o * width, w.kernel, T(0));
+      }
+    }
+  }
+}
 
 template <typename T>
 void im2col_of(const T* x, int64_t batch, int64_t channels, const Axis& h, const Axis& w,
                T* columns) {
   const int64_t width = channels * h.kernel * w.kernel;
-  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, w.out * width));
-  parallel_for(0, batch * h.out, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t b = r / h.out, oh = r % h.out;
-      for (int64_t ow = 0; ow < w.out; ow += kBlock) {
-        T* to = columns + (r * w.out + ow) * width;
-        for (int64_t c = 0; c < channels; ++c) {
-          for (int64_t i = 0; i < h.kernel; ++i, to += w.kernel) {
-            const int64_t ih = h.source(oh, i);
-            const T* row = h.inside(ih) ? x + ((b * channels + c) * h.size + ih) * w.size : nullptr;
-            unfold_row(w, row, ow, std::min(ow + kBlock, w.out), to, width);
-          }
-        }
+  const int64_t blocks = (w.out + kUnfoldOutputs - 1) / kUnfoldOutputs;
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, kUnfoldOutputs * width));
+  parallel_for(0, batch * h.out * blocks, grain, [&](int64_t begin, int64_t end) {
+    with_taps(w.kernel, [&](auto taps) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t b = r / (h.out * blocks), oh = r / blocks % h.out,
+                      ow = r % blocks * kUnfoldOutputs;
+        unfold_block<taps>(x + b * channels * h.size * w.size, channels, h, w, oh, ow,
+                           std::min(ow + kUnfoldOutputs, w.out),
+                           columns + ((b * h.out + oh) * w.out + ow) * width);
       }
-    }
+    });
   });
 }
 
 // Adds the columns of channels [c0, c1) of one image back to their pixels.
-template <typename T>
+template <int kTaps, typename T>
 void fold_channels(const T* columns, int64_t c0, int64_t c1, int64_t width, const Axis& h,
                    const Axis& w, T* x) {
   std::fill(x + c0 * h.size * w.size, x + c1 * h.size * w.size, T(0));
   for (int64_t oh = 0; oh < h.out; ++oh) {
     for (int64_t ow = 0; ow < w.out; ++ow) {
       const T* from = columns + (oh * w.out + ow) * width + c0 * h.kernel * w.kernel;
-      const int64_t iw0 = w.source(ow, 0);
       for (int64_t c = c0; c < c1; ++c) {
         for (int64_t i = 0; i < h.kernel; ++i, from += w.kernel) {
           const int64_t ih = h.source(oh, i);
           if (!h.inside(ih)) continue;
-          T* row = x + (c * h.size + ih) * w.size;
-          for (int64_t j = 0; j < w.kernel; ++j) {
-            const int64_t iw = iw0 + j * w.dilation;
-            if (w.inside(iw)) row[iw] += from[j];
-          }
+          fold_output<kTaps>(w, from, w.source(ow, 0), x + (c * h.size + ih) * w.size);
         }
       }
     }
@@ -99,13 +141,16 @@ template <typename T>
 void col2im_of(const T* columns, int64_t batch, int64_t channels, const Axis& h, const Axis& w,
                T* x) {
   const int64_t width = channels * h.kernel * w.kernel, pixels = h.size * w.size;
-  const int64_t blocks = (channels + kBlock - 1) / kBlock;
+  const int64_t blocks = (channels + kFoldChannels - 1) / kFoldChannels;
   parallel_for(0, batch * blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t b = r / blocks, c0 = r % blocks * kBlock;
-      fold_channels(columns + b * h.out * w.out * width, c0, std::min(c0 + kBlock, channels), width,
-                    h, w, x + b * channels * pixels);
-    }
+    with_taps(w.kernel, [&](auto taps) {
+      for (int64_t r = begin; r < end; ++r) {
+        const int64_t b = r / blocks, c0 = r % blocks * kFoldChannels;
+        fold_channels<taps>(columns + b * h.out * w.out * width, c0,
+                            std::min(c0 + kFoldChannels, channels), width, h, w,
+                            x + b * channels * pixels);
+      }
+    });
   });
 }
 

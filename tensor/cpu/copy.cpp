@@ -11,7 +11,7 @@ namespace {
 
 // A block of a transpose: one side's rows fill whole cache lines on reading, the other's on
 // writing.
-constexpr int64_t kBlock = 32;
+constexpr int64_t kBlock = 64;
 
 bool streams(int64_t bytes) { return bytes >= kStreamBytes; }
 

@@ -67,15 +67,16 @@ void gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t p, int64_t 
   cblas_dgemm(CblasRowMajor, ta, tb, m, p, k, 1, a, lda, b, ldb, 0, c, ldc);
 }
 
+// A batch of matrices. Strides follow from the layout: those of size-1 dimensions may be anything.
 struct Operand {
-  int64_t batch_stride, row_stride, col_stride;
   MatrixLayout layout;
+  int64_t batch_stride, row_stride, col_stride;
 
   explicit Operand(const Tensor& x)
-      : batch_stride(x.size(0) == 1 ? 0 : x.strides()[0]),
-        row_stride(x.strides()[1]),
-        col_stride(x.strides()[2]),
-        layout(*matrix_layout(x.size(1), x.size(2), row_stride, col_stride)) {}
+      : layout(*matrix_layout(x.size(1), x.size(2), x.strides()[1], x.strides()[2])),
+        batch_stride(x.size(0) == 1 ? 0 : x.strides()[0]),
+        row_stride(layout.transposed ? 1 : layout.ld),
+        col_stride(layout.transposed ? layout.ld : 1) {}
   CBLAS_TRANSPOSE trans() const { return layout.transposed ? CblasTrans : CblasNoTrans; }
 };
 

@@ -54,15 +54,19 @@ void reduce_rows(const T* x, T* y, int64_t rows, int64_t n) {
 // loads and stores of the totals.
 template <typename Op, typename T>
 void add_rows(const T* x, int64_t rows, int64_t columns, int64_t stride, T* total) {
+  constexpr int kStep = simd::kVectorBytes / sizeof(T);
   const Op op;
   std::copy_n(x, columns, total);
   int64_t r = 1;
   for (; r + 4 <= rows; r += 4) {
     const T *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-#pragma GCC ivdep
-    for (int64_t c = 0; c < columns; ++c) {
-      total[c] = op(total[c], op(op(x0[c], x1[c]), op(x2[c], x3[c])));
+    int64_t c = 0;
+    for (; c + kStep <= columns; c += kStep) {
+      const auto low = op(simd::load(x0 + c), simd::load(x1 + c));
+      const auto high = op(simd::load(x2 + c), simd::load(x3 + c));
+      simd::store(total + c, op(simd::load(total + c), op(low, high)));
     }
+    for (; c < columns; ++c) total[c] = op(total[c], op(op(x0[c], x1[c]), op(x2[c], x3[c])));
   }
   for (; r < rows; ++r) {
     const T* row = x + r * stride;
@@ -222,6 +226,15 @@ void cumsum_columns(const T* x, T* y, int64_t n, int64_t columns, int64_t stride
   }
 }
 
+template <typename T>
+void cumsum_row(const T* x, T* y, int64_t n) {
+  Wide<simd::Sum, T> total = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    total = math::add(total, static_cast<Wide<simd::Sum, T>>(x[i]));
+    y[i] = static_cast<T>(total);
+  }
+}
+
 template <typename Op>
 void reduce_with(const Tensor& x, const Tensor& y) {
   dispatch_numeric(x.dtype(), "reduce", [&]<typename T>() {
@@ -278,7 +291,10 @@ void cumsum(const Tensor& x, const Tensor& y) {
         0, A * bands, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
           for (int64_t item = begin; item < end; ++item) {
             const int64_t c = item % bands * kColumnBlock, offset = item / bands * n * C + c;
-            cumsum_columns(in + offset, out + offset, n, std::min(kColumnBlock, C - c), C);
+            if (C == 1)
+              cumsum_row(in + offset, out + offset, n);
+            else
+              cumsum_columns(in + offset, out + offset, n, std::min(kColumnBlock, C - c), C);
           }
         });
   });

@@ -66,22 +66,22 @@ void sort_row(const T* x, int64_t n, bool descending, std::vector<Packed<Key<T>>
   }
 }
 
-// Keeps the k best of the elements seen so far, and up to k + 64 that came later and may be better:
-// when the buffer is full, a selection finds the k best again and raises the bar for newcomers.
-// Few of n >> k elements pass the bar, so the cost is that of comparing each with it once.
+// Keeps the k best of the elements seen so far, and some that came later and may be better: when
+// the buffer is full, a selection finds the k best again and raises the bar for newcomers. Few of
+// n >> k elements pass the bar, so the cost is that of comparing whole blocks with it.
 template <typename T>
 class TopSelector {
   using K = Key<T>;
 
  public:
-  explicit TopSelector(int64_t k) : k_(k), kept_(2 * k + 64) {}
+  explicit TopSelector(int64_t k) : k_(k), kept_(2 * k + 2 * kBlock) {}
 
   void run(const T* x, int64_t n, T* values, int64_t* index) {
     size_ = 0;
-    full_ = false;
-    for (int64_t begin = 0; begin < n; begin += kBlock) {
-      scan(x, begin, std::min(n, begin + kBlock));
-    }
+    bar_ = 0;
+    int64_t begin = 0;
+    for (; begin + kBlock <= n; begin += kBlock) scan<kBlock>(x, begin);
+    for (; begin < n; ++begin) scan<1>(x, begin);
     select();
     std::sort(kept_.begin(), kept_.begin() + k_, std::greater<>());
     for (int64_t i = 0; i < k_; ++i) {
@@ -94,35 +94,36 @@ class TopSelector {
  private:
   static constexpr int64_t kBlock = 64;
 
-  void scan(const T* x, int64_t begin, int64_t end) {
-    K keys[kBlock];
-    K highest = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      keys[i - begin] = key_of(x[i]);
-      highest = std::max(highest, keys[i - begin]);
+  // Adds those of `count` elements that pass the bar.
+  template <int64_t count>
+  void scan(const T* x, int64_t begin) {
+    K keys[count];
+    for (int64_t i = 0; i < count; ++i) keys[i] = key_of(x[begin + i]);
+    K highest = keys[0];
+    for (int64_t i = 1; i < count; ++i) highest = keys[i] > highest ? keys[i] : highest;
+    if (highest < bar_) return;
+    // Without a branch: which elements pass is not predictable.
+    for (int64_t i = 0; i < count; ++i) {
+      kept_[size_] = pack<K>(keys[i], static_cast<K>(~(begin + i)));
+      size_ += keys[i] >= bar_;
     }
-    if (full_ && highest <= bar_) return;
-    for (int64_t i = begin; i < end; ++i) {
-      if (full_ && keys[i - begin] <= bar_) continue;
-      kept_[size_++] = pack<K>(keys[i - begin], static_cast<K>(~i));
-      if (size_ == static_cast<int64_t>(kept_.size())) select();
-    }
+    if (size_ + kBlock > static_cast<int64_t>(kept_.size())) select();
   }
 
-  // Leaves the k best in front. An equal key met later has the higher position and loses, hence the
-  // strict comparison with the bar.
+  // Leaves the k best in front. An equal key met later has the higher position and loses, so from
+  // now on only higher keys pass; the highest key of all cannot be raised, and its equals lose
+  // later.
   void select() {
     std::nth_element(kept_.begin(), kept_.begin() + k_ - 1, kept_.begin() + size_,
                      std::greater<>());
-    bar_ = high_part<K>(kept_[k_ - 1]);
+    const K worst = high_part<K>(kept_[k_ - 1]);
+    bar_ = worst == ~K{0} ? worst : worst + 1;
     size_ = k_;
-    full_ = true;
   }
 
   int64_t k_;
   int64_t size_ = 0;
-  bool full_ = false;  // at least k elements were seen and `bar_` is the k-th best of them
-  K bar_ = 0;
+  K bar_ = 0;  // lowest key that may still be among the k best
   std::vector<Packed<K>> kept_;
 };
 

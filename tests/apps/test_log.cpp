@@ -85,6 +85,19 @@ TEST_CASE("the time left of a resumed run counts its own steps only") {
   CHECK_THAT(scene.out.str(), Contains("ETA 0:10"));
 }
 
+TEST_CASE("the rate leaves out excluded time") {
+  Scene scene;
+  auto options = scene.options();
+  options.every_percent = 1;
+  Progress progress(options);
+  for (int step = 1; step <= 4; ++step) {
+    scene.now += 60;
+    progress.exclude(59);
+    progress.update(step, 3 * step, {});
+  }
+  CHECK_THAT(scene.out.str(), Contains("train  4/100    4 %  3.00 utt/s"));
+}
+
 TEST_CASE("on a terminal one line is redrawn and never longer than the terminal") {
   Scene scene;
   auto options = scene.options();

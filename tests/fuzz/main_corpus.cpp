@@ -5,6 +5,7 @@
 //   fuzz_npy [--runs N] [--seed S] [--first N] FILE...
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -19,8 +20,9 @@
 #include "tensor/rng.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
-// Sanitizers call this before they end the program.
-extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
+// Sanitizers end the program by a signal that can be caught, so that the input can be kept.
+extern "C" const char* __asan_default_options() { return "abort_on_error=1"; }
+extern "C" const char* __ubsan_default_options() { return "abort_on_error=1:print_stacktrace=1"; }
 
 namespace {
 
@@ -35,7 +37,7 @@ struct Options {
 int64_t g_run = 0;
 Bytes g_input;
 
-void report() {
+void keep_input() {
   const std::string path = std::filesystem::temp_directory_path() / "centroid-fuzz-failure.bin";
   try {
     centroid::write_file_atomic(path, g_input.data(), g_input.size());
@@ -44,6 +46,13 @@ void report() {
   }
   std::cerr << "fuzz: failed on input " << g_run << " (kept in " << path << "); repeat with --seed "
             << g_options.seed << " --first " << g_run << " --runs 1\n";
+}
+
+// The program is lost here: what a handler may not do can do no more harm.
+void on_signal(int signal) {
+  std::signal(signal, SIG_DFL);
+  keep_input();
+  std::raise(signal);
 }
 
 // Numbers at which checks of sizes and offsets tend to be wrong.
@@ -166,7 +175,7 @@ int main(int argc, char** argv) {
     std::cerr << "error: " << error.what() << '\n';
     return 2;
   }
-  if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(report);
+  for (int signal : {SIGABRT, SIGILL, SIGTRAP, SIGFPE}) std::signal(signal, on_signal);
   for (g_run = g_options.first; g_run < g_options.first + g_options.runs; ++g_run) {
     g_input = make_input(g_run);
     // An allocation of exactly this size, so that reading one byte too many is seen.
@@ -175,7 +184,7 @@ int main(int argc, char** argv) {
       LLVMFuzzerTestOneInput(exact.data(), exact.size());
     } catch (const std::exception& error) {
       std::cerr << "fuzz: escaped exception: " << error.what() << '\n';
-      report();
+      keep_input();
       return 1;
     }
   }

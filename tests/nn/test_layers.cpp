@@ -135,6 +135,27 @@ TEST_CASE("ConvSubsampling: frames, lengths and sizes for every factor") {
   CHECK_THAT(error_of([&] { conv.forward(ones({1, 0, 40}), {}); }), Contains("at least 1"));
 }
 
+TEST_CASE("ConvSubsampling is 2-D convolutions of stride 2 with relu, then a projection") {
+  Rng rng(1);
+  const ConvSubsampling conv(7, 5, 4, 3, rng);
+  for (const auto& [name, tensor] : conv.named_parameters()) {
+    if (name.ends_with("bias")) raw::copy_(tensor.detach(), randn(tensor.shape(), rng, DType::f32));
+  }
+  const NamedTensors p = conv.named_parameters();
+  CHECK(p[0].first == "convs.0.weight");
+  CHECK(p[4].first == "project.weight");
+  const Tensor x = randn({2, 9, 7}, rng, DType::f32);
+  Tensor h = raw::reshape(x, {2, 1, 9, 7});
+  for (int i : {0, 2}) {
+    const int64_t in = h.size(1);
+    const Tensor w = raw::permute(raw::reshape(p[i].second, {3, 3, 3, in}), {0, 3, 1, 2});
+    h = raw::relu(raw::conv2d(h, w, p[i + 1].second, {.stride = 2, .padding = 1}));
+  }
+  h = raw::reshape(raw::permute(h, {0, 2, 3, 1}), {2, 3, 6});
+  CHECK(mismatch(conv.forward(x, {}).first, raw::linear(h, p[4].second, p[5].second), 1e-5, 1e-5) ==
+        "");
+}
+
 TEST_CASE("ConvSubsampling: a padded batch equals its items run singly, whatever the padding") {
   Rng rng(1);
   for (int64_t factor : {1, 2, 4, 8}) {

@@ -106,6 +106,7 @@ TEMPLATE_TEST_CASE("matmul broadcasts batch dimensions", "", float, double) {
   };
   check({5, 3, 4}, {4, 6}, {5});
   check({3, 4}, {5, 4, 6}, {5});
+  check({2, 5, 3, 4}, {5, 4, 6}, {2, 5});
   check({2, 1, 3, 4}, {5, 4, 6}, {2, 5});
   check({2, 5, 3, 4}, {2, 5, 4, 1}, {2, 5});
   check({2, 1, 2, 3, 4}, {3, 1, 4, 2}, {2, 3, 2});
@@ -126,6 +127,14 @@ TEST_CASE("matmul reads heads of (B, L, H, E) memory without copies") {
     CHECK(product_excess<double>(y, raw::reshape(raw::contiguous(heads_q), {6, length, 8}),
                                  raw::reshape(raw::contiguous(heads_k), {6, 8, length})) == "");
   }
+}
+
+TEST_CASE("matmul walks batch dimensions in any order of memory") {
+  Rng rng(8);
+  const Tensor a = raw::permute(randn({2, 2, 3, 80, 80}, rng), {2, 1, 0, 3, 4});
+  const Tensor b = randn({3, 2, 2, 80, 80}, rng);
+  const auto flat = [](const Tensor& x) { return raw::reshape(raw::contiguous(x), {12, 80, 80}); };
+  CHECK(product_excess<double>(raw::matmul(a, b), flat(a), flat(b)) == "");
 }
 
 TEST_CASE("matmul uses transposed views as they are") {
@@ -159,6 +168,11 @@ TEST_CASE("matmul of a batch with one shared matrix is one tall product") {
   const Tensor a = randn({6, 50, 30}, rng, DType::f32), w = randn({30, 20}, rng, DType::f32);
   CHECK(same_bits(raw::matmul(a, w),
                   raw::reshape(raw::matmul(raw::reshape(a, {300, 30}), w), {6, 50, 20})));
+  const Tensor rows = randn({3000, 30}, rng, DType::f32);
+  const Tensor odd = view_of(rows, 0, {3000, 1, 30}, {30, 7777, 1});  // its stride does not matter
+  CHECK(same_bits(raw::matmul(odd, w), raw::unsqueeze(raw::matmul(rows, w), 1)));
+  const Tensor part = raw::slice(a, 1, 3, 43);  // rows do not follow each other
+  CHECK(same_bits(raw::matmul(part, w), raw::matmul(raw::contiguous(part), w)));
 }
 
 TEST_CASE("matmul lets NaN and infinity through, also times 0, and only to their rows") {

@@ -88,6 +88,10 @@ TEST_CASE("topk is right for rows that rise or fall, where most or no elements p
   CHECK(mismatch(index, {4999, 4998, 4997}) == "");
   check_rows(rising);
   check_rows(raw::neg(rising));
+  // A late element that is better by the smallest step there is.
+  std::vector<int32_t> flat(1000, 5);
+  flat[990] = 6;
+  CHECK(mismatch(raw::topk(from_vector(flat, {1000}), 2).second, {990, 0}) == "");
 }
 
 TEST_CASE("NaN is the largest, infinities and zeros of both signs are in place") {
