@@ -98,7 +98,7 @@ $(BUILD)/tests/%.o: CXXFLAGS := $(filter-out -O3,$(CXXFLAGS)) $(if $(filter rele
 $(BIN)/test_tensor: $(call test_obj,tensor) $(TENSOR) ; $(link)
 $(BIN)/test_autograd: $(call test_obj,autograd) $(TENSOR) $(AUTOGRAD) ; $(link)
 $(BIN)/test_nn: $(call test_obj,nn) $(CORE) ; $(link)
-$(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o $(BUILD)/apps/asr_prepare.o \
+$(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o \
   $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(CORE) ; $(link)
 
 $(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link)

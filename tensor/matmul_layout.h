@@ -15,10 +15,12 @@ struct MatrixLayout {
 };
 
 /// The layout of a (rows, cols) matrix with the given strides; nothing when neither stride is 1 or
-/// rows overlap. The stride of a dimension of size 1 does not matter.
+/// rows overlap. The stride of a dimension of size 1 does not matter, and no stride of an empty
+/// matrix.
 inline std::optional<MatrixLayout> matrix_layout(int64_t rows, int64_t cols, int64_t row_stride,
                                                  int64_t col_stride) {
   const int64_t width = std::max<int64_t>(cols, 1), height = std::max<int64_t>(rows, 1);
+  if (rows == 0 || cols == 0) return MatrixLayout{false, width};
   if (width == 1) col_stride = 1;
   if (height == 1) row_stride = col_stride == 1 ? width : 1;
   if (col_stride == 1 && row_stride >= width) return MatrixLayout{false, row_stride};

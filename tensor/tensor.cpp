@@ -1,5 +1,6 @@
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -70,16 +71,17 @@ void Tensor::bump_version(const char* op) const {
 }
 
 Tensor empty(const Shape& shape, DType dtype, Device device) {
+  // Zeros are left out of this product: strides are computed from the other sizes all the same.
   int64_t n = 1;
   for (int64_t size : shape) {
     CENTROID_CHECK(size >= 0, "empty: negative size in shape ", shape);
-    CENTROID_CHECK(!__builtin_mul_overflow(n, size, &n), "empty: shape ", shape,
-                   " has more elements than 64 bits count");
+    CENTROID_CHECK(!__builtin_mul_overflow(n, std::max<int64_t>(size, 1), &n), "empty: shape ",
+                   shape, " has more elements than 64 bits count");
   }
   const int64_t limit = std::numeric_limits<int64_t>::max() / 8;
   CENTROID_CHECK(n <= limit, "empty: shape ", shape, " needs more bytes than 64 bits count");
   auto impl = std::make_shared<TensorImpl>();
-  impl->storage = std::make_shared<Storage>(n * size_of(dtype), device);
+  impl->storage = std::make_shared<Storage>(numel(shape) * size_of(dtype), device);
   impl->shape = shape;
   impl->strides = contiguous_strides(shape);
   impl->dtype = dtype;

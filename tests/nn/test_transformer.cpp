@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "autograd/recompute.h"
 #include "nn/loss.h"
 #include "nn/optim.h"
 #include "tests/support.h"
@@ -367,6 +368,59 @@ TEST_CASE("the tap sees every attention once, with its path, and changes nothing
     CHECK(seen == std::vector<std::string>{"layers.0.self", "layers.0.cross", "layers.1.self",
                                            "layers.1.cross"});
   }
+}
+
+// ---- randomness ---------------------------------------------------------------------------------
+
+namespace {
+
+// Softmax attention whose temperature is drawn at random in each call.
+class Moody : public Attention {
+ public:
+  Tensor attend(const AttentionInput& input) override {
+    check_attention_input(input, capabilities(), "test-moody");
+    const auto draw = [&] {
+      return std::vector<Tensor>{raw::uniform({1}, *input.rng, 0.1, 3, DType::f64)};
+    };
+    const Tensor mood = input.replay ? input.replay->at("mood") : replayable(draw)[0];
+    if (input.record) (*input.record)["mood"] = mood;
+    const Tensor weights = masked_softmax(matmul(input.q, transpose(input.k, 2, 3)), mood.item(),
+                                          input.q_lengths, input.k_lengths, input.causal);
+    return heads_last(matmul(weights, input.v));
+  }
+  Capabilities capabilities() const override {
+    return {.causal = true, .cross = true, .key_order_invariant = true, .exact_options = "-"};
+  }
+};
+
+const RegisterAttention kMoody{
+    "test-moody", "full attention of random temperature", {}, [](const AttentionOptions&) {
+      return std::make_unique<Moody>();
+    }};
+
+}  // namespace
+
+TEST_CASE("random attention: a stream by path in evaluation, the caller's stream in training") {
+  TransformerOptions options = small();
+  options.attention = "test-moody";
+  options.dropout = 0;
+  const auto encoder = make<Encoder>(options);
+  Rng rng(1);
+  const Tensor x = randn({1, 5, 8}, rng);
+  const Tensor y = encoder->forward(x, {}, {}).first;
+  CHECK(same_bits(encoder->forward(x, {}, {}).first, y));
+  CHECK(same_bits(encoder->forward(x, {}, {.rng = &rng}).first, y));
+  encoder->assign_paths("elsewhere");
+  CHECK(mismatch(encoder->forward(x, {}, {}).first, y) != "");
+
+  const auto train = [&] {
+    return encoder->forward(x, {}, {.training = true, .rng = &rng}).first.detach();
+  };
+  const RngState before = rng.state();
+  const Tensor first = train(), second = train();
+  CHECK(mismatch(first, second) != "");
+  rng.set_state(before);
+  CHECK(same_bits(train(), first));
 }
 
 // ---- options ------------------------------------------------------------------------------------
