@@ -119,7 +119,6 @@ void OpsCommand::matmul_case(const std::string& name, int64_t batch, int64_t m, 
   for (int r = 0; r <= rounds; ++r) {  // interleaved; the first round only warms up
     openblas_set_num_threads(num_threads());
     const double t = time_rounds(1, theirs)[0];
-    openblas_set_num_threads(1);
     const double o = time_rounds(1, ours)[0];
     if (r > 0) our_times.push_back(o), their_times.push_back(t);
   }

@@ -17,6 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kMaxTransfer = size_t{1} << 30;  // Linux moves at most 2 GiB in one call
+
 std::string reason(int error) { return std::strerror(error); }
 
 int open_retrying(const char* path, int flags, mode_t mode = 0) {
@@ -92,8 +94,7 @@ void AtomicFile::write(const void* data, size_t bytes) {
   CENTROID_CHECK(fd_ >= 0, "write: ", path_, " was already committed or has failed");
   const char* at = static_cast<const char*>(data);
   while (bytes > 0) {
-    // Linux moves at most 2 GiB in one call.
-    const ssize_t written = ::write(fd_, at, std::min<size_t>(bytes, size_t{1} << 30));
+    const ssize_t written = ::write(fd_, at, std::min(bytes, kMaxTransfer));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) fail("write", written < 0 ? errno : ENOSPC);
     at += written;
@@ -152,9 +153,13 @@ InputFile::InputFile(const std::string& path) : path_(path) {
 InputFile::~InputFile() { ::close(fd_); }
 
 void InputFile::read(uint64_t offset, void* data, size_t bytes) const {
+  if (fd_ < 0 && bytes > 0 && offset + bytes <= size_) {
+    std::memcpy(data, memory_.data() + offset, bytes);
+    return;
+  }
   char* at = static_cast<char*>(data);
   while (bytes > 0) {
-    const ssize_t got = ::pread(fd_, at, std::min<size_t>(bytes, size_t{1} << 30), offset);
+    const ssize_t got = ::pread(fd_, at, std::min(bytes, kMaxTransfer), offset);
     if (got < 0 && errno == EINTR) continue;
     CENTROID_CHECK(got >= 0, "read: cannot read ", path_, ": ", reason(errno));
     CENTROID_CHECK(got > 0, "read: ", path_, " ended ", bytes,

@@ -2,6 +2,7 @@
 // Whole files: read with every failure noticed, written so that a reader never sees half a file.
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
@@ -40,22 +41,27 @@ void write_file_atomic(const std::string& path, const void* data, size_t bytes);
 /// The content of a file; throws an Error that names `path` and the reason.
 std::string read_file(const std::string& path);
 
-/// Random access to a regular file that does not change while it is read.
+/// Random access to a regular file, or to bytes in memory, that do not change while they are read.
 class InputFile {
  public:
   /// Throws an Error that names `path` and the reason.
   explicit InputFile(const std::string& path);
+  /// Memory that the caller keeps; `name` stands for the file in messages.
+  InputFile(std::string_view bytes, const std::string& name)
+      : path_(name), memory_(bytes), size_(bytes.size()) {}
   ~InputFile();
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
 
+  const std::string& name() const { return path_; }
   uint64_t size() const { return size_; }
   /// Reads exactly `bytes` bytes from `offset`; throws when the file ends before.
   void read(uint64_t offset, void* data, size_t bytes) const;
 
  private:
   std::string path_;
-  int fd_ = -1;
+  std::string_view memory_;
+  int fd_ = -1;  // -1: the bytes are in memory
   uint64_t size_ = 0;
 };
 

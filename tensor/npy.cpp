@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>
-#include <functional>
 #include <optional>
 
 #include "tensor/file.h"
@@ -24,11 +24,10 @@ struct Header {
   Shape shape;
 };
 
-// Reads the header: a Python dict literal {'descr': '<f4', 'fortran_order': False, 'shape': (2,
-// 3)}.
+// Reads the header, a Python dict: {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}.
 class HeaderParser {
  public:
-  HeaderParser(std::string_view text, const std::string& name) : text_(text), name_(name) {}
+  HeaderParser(std::string_view text, const std::string& what) : text_(text), what_(what) {}
 
   Header parse() {
     std::optional<std::string> descr;
@@ -39,7 +38,7 @@ class HeaderParser {
       const std::string key = string();
       expect(':');
       if (key == "descr" && !descr) {
-        CENTROID_CHECK(peek() != '[', name_, ": npy: structured dtypes are not supported");
+        CENTROID_CHECK(peek() != '[', what_, "structured dtypes are not supported");
         descr = string();
       } else if (key == "fortran_order" && !fortran_order) {
         fortran_order = boolean();
@@ -60,7 +59,7 @@ class HeaderParser {
 
  private:
   [[noreturn]] void fail(const std::string& problem) const {
-    throw Error(concat(name_, ": npy: bad header at byte ", at_, ": ", problem));
+    throw Error(concat(what_, "bad header at byte ", at_, ": ", problem));
   }
 
   // The next character after white space; 0 at the end.
@@ -106,9 +105,7 @@ class HeaderParser {
     Shape shape;
     expect('(');
     while (!accept(')')) {
-      if (shape.size() == kMaxDims) {
-        throw Error(concat(name_, ": npy: more than ", kMaxDims, " dimensions"));
-      }
+      CENTROID_CHECK(shape.size() < kMaxDims, what_, "more than ", kMaxDims, " dimensions");
       shape.push_back(integer());
       if (!accept(',')) {
         if (shape.size() == 1) fail("expected , after the only size of a tuple");
@@ -120,22 +117,18 @@ class HeaderParser {
   }
 
   int64_t integer() {
-    const bool negative = accept('-');
+    if (accept('-')) fail("negative size");
     int64_t value = 0;
-    const size_t begin = (peek(), at_);
-    for (; at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
-      if (__builtin_mul_overflow(value, int64_t{10}, &value) ||
-          __builtin_add_overflow(value, int64_t{text_[at_] - '0'}, &value)) {
-        fail("size of more than 64 bits");
-      }
-    }
-    if (at_ == begin) fail("expected a size");
-    if (negative) fail("negative size");
+    const char* begin = text_.data() + at_;
+    const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), value);
+    if (error == std::errc::result_out_of_range) fail("size of more than 64 bits");
+    if (error != std::errc()) fail("expected a size");
+    at_ += end - begin;
     return value;
   }
 
   std::string_view text_;
-  const std::string& name_;
+  const std::string& what_;  // begins each message
   size_t at_ = 0;
 };
 
@@ -146,15 +139,14 @@ struct ElementType {
 constexpr ElementType kElementTypes[] = {{"f8", DType::f64}, {"f4", DType::f32}, {"i8", DType::i64},
                                          {"i4", DType::i32}, {"u1", DType::u8},  {"b1", DType::u8}};
 
-DType element_type(const std::string& descr, const std::string& name) {
-  if (!descr.empty()) {
-    for (const auto& [code, dtype] : kElementTypes) {
-      const bool order_fits = size_of(dtype) == 1 ? std::strchr("|<>=", descr[0]) != nullptr
-                                                  : std::strchr("<>=", descr[0]) != nullptr;
-      if (order_fits && std::string_view(descr).substr(1) == code) return dtype;
+DType element_type(const std::string& descr, const std::string& what) {
+  for (const auto& [code, dtype] : kElementTypes) {
+    const std::string_view orders = size_of(dtype) == 1 ? "|<>=" : "<>=";
+    if (descr.ends_with(code) && descr.size() == 3 && orders.find(descr[0]) != orders.npos) {
+      return dtype;
     }
   }
-  throw Error(concat(name, ": npy: dtype '", descr,
+  throw Error(concat(what, "dtype '", descr,
                      "' is not supported: expected f8, f4, i8, i4, u1 or b1 (astype converts)"));
 }
 
@@ -165,16 +157,13 @@ void swap_bytes(const Tensor& x) {
   });
 }
 
-void check_booleans(const Tensor& x, const std::string& name) {
+void check_booleans(const Tensor& x, const std::string& what) {
   const uint8_t* data = x.data<uint8_t>();
   const auto* end = data + x.numel();
   const auto* bad = std::find_if(data, end, [](uint8_t value) { return value > 1; });
-  CENTROID_CHECK(bad == end, name, ": npy: boolean ", bad - data, ": expected 0 or 1, got ",
+  CENTROID_CHECK(bad == end, what, "boolean ", bad - data, ": expected 0 or 1, got ",
                  static_cast<int>(*bad));
 }
-
-// Reads `bytes` bytes from `offset` of a file or of memory.
-using Read = std::function<void(uint64_t offset, void* data, size_t bytes)>;
 
 // Fortran order is the row-major order of the reversed shape.
 Tensor from_fortran(const Tensor& reversed) {
@@ -183,48 +172,47 @@ Tensor from_fortran(const Tensor& reversed) {
   return raw::contiguous(raw::permute(reversed, order));
 }
 
-Tensor read_npy(uint64_t size, const Read& read, const std::string& name) {
+Tensor read_npy(const InputFile& in) {
+  const std::string what = in.name() + ": npy: ";
+  const uint64_t size = in.size();
   unsigned char start[12] = {};
-  read(0, start, std::min<uint64_t>(size, sizeof start));
-  CENTROID_CHECK(size >= 10 && std::memcmp(start, kMagic.data(), kMagic.size()) == 0, name,
-                 ": npy: not an .npy file (it does not start with \\x93NUMPY)");
+  in.read(0, start, std::min<uint64_t>(size, sizeof start));
+  CENTROID_CHECK(size >= 10 && std::memcmp(start, kMagic.data(), kMagic.size()) == 0, what,
+                 "not an .npy file (it does not start with \\x93NUMPY)");
   const int major = start[6], minor = start[7];
-  CENTROID_CHECK(major >= 1 && major <= 3 && minor == 0, name,
-                 ": npy: version: expected 1.0, 2.0 or 3.0, got ", major, ".", minor);
+  CENTROID_CHECK(major >= 1 && major <= 3 && minor == 0, what,
+                 "version: expected 1.0, 2.0 or 3.0, got ", major, ".", minor);
   const uint64_t begin = major == 1 ? 10 : 12;
-  CENTROID_CHECK(size >= begin, name, ": npy: ends inside its header");
+  CENTROID_CHECK(size >= begin, what, "ends inside its header");
   uint64_t length = start[8] | start[9] << 8;
   if (major > 1) length |= uint64_t{start[10]} << 16 | uint64_t{start[11]} << 24;
-  CENTROID_CHECK(length <= size - begin, name, ": npy: header of ", length, " bytes, but only ",
+  CENTROID_CHECK(length <= size - begin, what, "header of ", length, " bytes, but only ",
                  size - begin, " are left (truncated?)");
-  CENTROID_CHECK(length <= kMaxHeader, name, ": npy: header of ", length, " bytes is too long");
+  CENTROID_CHECK(length <= kMaxHeader, what, "header of ", length, " bytes is too long");
   std::string text(length, '\0');
-  read(begin, text.data(), length);
+  in.read(begin, text.data(), length);
 
-  const Header header = HeaderParser(text, name).parse();
-  const DType dtype = element_type(header.descr, name);
-  const uint64_t bytes = checked_bytes(header.shape, dtype, name + ": npy");
+  auto [descr, fortran_order, shape] = HeaderParser(text, what).parse();
+  const DType dtype = element_type(descr, what);
+  const uint64_t bytes = checked_bytes(shape, dtype, in.name() + ": npy");
   const uint64_t left = size - begin - length;
-  CENTROID_CHECK(bytes == left, name, ": npy: ", header.shape, " of '", header.descr, "' needs ",
-                 bytes, " bytes, the file has ", left, bytes > left ? " (truncated?)" : "");
-  Shape shape = header.shape;
-  if (header.fortran_order) std::reverse(shape.begin(), shape.end());
+  CENTROID_CHECK(bytes == left, what, shape, " of '", descr, "' needs ", bytes,
+                 " bytes, the file has ", left, bytes > left ? " (truncated?)" : "");
+  if (fortran_order) std::reverse(shape.begin(), shape.end());
   const Tensor x = empty(shape, dtype);
-  if (bytes > 0) read(begin + length, x.bytes(), bytes);
-  if (header.descr[0] == '>') swap_bytes(x);
-  if (header.descr.substr(1) == "b1") check_booleans(x, name);
-  return header.fortran_order && x.dim() > 1 ? from_fortran(x) : x;
+  in.read(begin + length, x.bytes(), bytes);
+  if (descr[0] == '>') swap_bytes(x);
+  if (descr.substr(1) == "b1") check_booleans(x, what);
+  return fortran_order && x.dim() > 1 ? from_fortran(x) : x;
 }
 
 // The header as numpy.save writes it: padded so that the first size can grow in place to 21 digits
 // and the data starts at a multiple of 64.
 std::string make_header(const Tensor& x) {
-  std::string code;
-  for (const auto& type : kElementTypes) {
-    if (type.dtype == x.dtype() && code.empty()) code = type.code;
-  }
-  std::string text = "{'descr': '" + std::string(code == "u1" ? "|" : "<") + code +
-                     "', 'fortran_order': False, 'shape': " + to_string(x.shape()) + ", }";
+  const auto* type = std::find_if(std::begin(kElementTypes), std::end(kElementTypes),
+                                  [&](const ElementType& t) { return t.dtype == x.dtype(); });
+  std::string text = concat("{'descr': '", x.dtype() == DType::u8 ? '|' : '<', type->code,
+                            "', 'fortran_order': False, 'shape': ", x.shape(), ", }");
   if (x.dim() > 0) text.append(21 - std::to_string(x.size(0)).size(), ' ');
   text.append(63 - (10 + text.size()) % 64, ' ');
   text += '\n';
@@ -246,20 +234,10 @@ void save_npy(const std::string& path, const Tensor& x) {
   file.commit();
 }
 
-Tensor load_npy(const std::string& path) {
-  const InputFile file(path);
-  return read_npy(
-      file.size(),
-      [&](uint64_t offset, void* data, size_t bytes) { file.read(offset, data, bytes); }, path);
-}
+Tensor load_npy(const std::string& path) { return read_npy(InputFile(path)); }
 
 Tensor parse_npy(std::string_view bytes, const std::string& name) {
-  return read_npy(
-      bytes.size(),
-      [&](uint64_t offset, void* data, size_t count) {
-        if (count > 0) std::memcpy(data, bytes.data() + offset, count);
-      },
-      name);
+  return read_npy(InputFile(bytes, name));
 }
 
 }  // namespace centroid

@@ -116,7 +116,7 @@ Tensor conv1d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions 
 /// x (B, I, H, W), w (O, I, kh, kw), bias (O) or undefined -> (B, O, H', W'); one stride, padding and
 /// dilation for both dimensions.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options = {});
-/// Gradients of the two convolutions for dy; entries of `needs` (x, w, bias) that are false stay
+/// Gradients of the two convolutions for dy; those that are not needed stay
 /// undefined.
 struct ConvGrads {
   Tensor dx, dw, dbias;

@@ -7,38 +7,37 @@
 namespace centroid::raw {
 namespace {
 
-// A shape seen around one of its dimensions: (before, n, after).
-struct Middle {
-  int64_t before = 1, n = 1, after = 1;
-};
-
-Middle around(const Shape& shape, int dim) {
-  Middle middle;
-  for (int i = 0; i < dim; ++i) middle.before *= shape[i];
-  middle.n = shape[dim];
-  for (int i = dim + 1; i < shape.size(); ++i) middle.after *= shape[i];
-  return middle;
-}
-
 // Another shape of the same, contiguous elements.
 Tensor as_shape(const Tensor& x, const Shape& shape) {
   return view_of(x, x.impl().offset, shape, contiguous_strides(shape));
 }
 
-// (before, n, after) of x, copied if it is not contiguous.
+// x seen around one of its dimensions: (before, n, after); copied if it is not contiguous.
 Tensor as_middle(const Tensor& x, int dim) {
-  const Middle middle = around(x.shape(), dim);
-  return as_shape(contiguous(x), {middle.before, middle.n, middle.after});
+  Shape middle = {1, x.size(dim), 1};
+  for (int i = 0; i < x.dim(); ++i) {
+    if (i != dim) middle[i < dim ? 0 : 2] *= x.size(i);
+  }
+  return as_shape(contiguous(x), middle);
 }
 
-void check_same_device(const char* op, const Tensor& x, const Tensor& other, const char* name) {
-  CENTROID_CHECK(x.device() == other.device(), op, ": devices differ: x is on ", x.device(), ", ",
-                 name, " is on ", other.device(), " (raw::to moves)");
+// Rows: (..., n) -> (R, n); copied if x is not contiguous.
+Tensor as_rows(const Tensor& x) {
+  const Tensor middle = as_middle(x, x.dim() - 1);
+  return as_shape(middle, {middle.size(0), middle.size(1)});
 }
 
-void check_same_dtype(const char* op, const Tensor& x, const Tensor& src) {
-  CENTROID_CHECK(x.dtype() == src.dtype(), op, ": dtypes differ: x is ", x.dtype(), ", src is ",
-                 src.dtype(), " (raw::cast converts)");
+void check_same_device(const char* op, const Tensor& x, const Tensor& other, const char* name,
+                       const char* x_name = "x") {
+  CENTROID_CHECK(x.device() == other.device(), op, ": devices differ: ", x_name, " is on ",
+                 x.device(), ", ", name, " is on ", other.device(), " (raw::to moves)");
+}
+
+void check_same_kind(const char* op, const Tensor& x, const Tensor& other, const char* name,
+                     const char* x_name = "x") {
+  check_same_device(op, x, other, name, x_name);
+  CENTROID_CHECK(x.dtype() == other.dtype(), op, ": dtypes differ: ", x_name, " is ", x.dtype(),
+                 ", ", name, " is ", other.dtype(), " (raw::cast converts)");
 }
 
 void check_numeric(const char* op, DType dtype) {
@@ -52,23 +51,23 @@ void check_index_dtype(const char* op, const Tensor& index) {
                  " (raw::cast converts)");
 }
 
-// Throws unless all entries of the contiguous `index` lie in [0, n).
-void check_indices(const char* op, const Tensor& index, int64_t n) {
-  if (index.numel() == 0) return;
+// `index`, copied if it is not contiguous; throws unless all its entries lie in [0, n).
+Tensor checked_indices(const char* op, const Tensor& any_index, int64_t n) {
+  const Tensor index = contiguous(any_index);
+  if (index.numel() == 0) return index;
   const Tensor bad = empty({1}, DType::i64, index.device());
   CENTROID_DISPATCH(index.device(), check_index, index, n, bad);
   const int64_t at = bad.item<int64_t>();
-  if (at < 0) return;
+  if (at < 0) return index;
   const Tensor entry = view_of(index, index.impl().offset + at, {}, {});
-  const int64_t value = dispatch_index(
-      index.dtype(), op, [&]<typename I>() { return static_cast<int64_t>(entry.item<I>()); });
   Dims position = index.shape();
   for (int64_t rest = at, d = position.size() - 1; d >= 0; --d) {
     const int64_t size = position[d];
     position[d] = rest % size;
     rest /= size;
   }
-  throw Error(concat(op, ": index ", value, " at position ", position, " outside [0, ", n, ")"));
+  throw Error(concat(op, ": index ", cast(entry, DType::i64).item<int64_t>(), " at position ",
+                     position, " outside [0, ", n, ")"));
 }
 
 // Throws unless the shapes have the same sizes everywhere but in `dim`.
@@ -96,12 +95,6 @@ int64_t row_length(const char* op, const Tensor& x) {
   return n;
 }
 
-// Rows of a contiguous tensor: (..., n) -> (R, n).
-Tensor as_rows(const Tensor& x) {
-  const Middle middle = around(x.shape(), x.dim() - 1);
-  return as_shape(x, {middle.before, middle.n});
-}
-
 }  // namespace
 
 Tensor gather(const Tensor& x, int dim, const Tensor& index) {
@@ -109,8 +102,7 @@ Tensor gather(const Tensor& x, int dim, const Tensor& index) {
   check_same_device("gather", x, index, "index");
   check_index_dtype("gather", index);
   check_same_but("gather", dim, x.shape(), "x", index.shape(), "index");
-  const Tensor dense_index = contiguous(index);
-  check_indices("gather", dense_index, x.size(dim));
+  const Tensor dense_index = checked_indices("gather", index, x.size(dim));
   const Tensor y = empty(index.shape(), x.dtype(), x.device());
   CENTROID_DISPATCH(x.device(), gather, as_middle(x, dim), as_middle(dense_index, dim),
                     as_middle(y, dim));
@@ -120,15 +112,13 @@ Tensor gather(const Tensor& x, int dim, const Tensor& index) {
 Tensor scatter_add(const Tensor& x, int dim, const Tensor& index, const Tensor& src) {
   dim = normalize_dim(dim, x.dim(), "scatter_add");
   check_same_device("scatter_add", x, index, "index");
-  check_same_device("scatter_add", x, src, "src");
+  check_same_kind("scatter_add", x, src, "src");
   check_numeric("scatter_add", x.dtype());
-  check_same_dtype("scatter_add", x, src);
   check_index_dtype("scatter_add", index);
   CENTROID_CHECK(index.shape() == src.shape(), "scatter_add: shapes differ: index is ",
                  index.shape(), ", src is ", src.shape());
   check_same_but("scatter_add", dim, x.shape(), "x", index.shape(), "index");
-  const Tensor dense_index = contiguous(index);
-  check_indices("scatter_add", dense_index, x.size(dim));
+  const Tensor dense_index = checked_indices("scatter_add", index, x.size(dim));
   const Tensor y = clone(x);
   CENTROID_DISPATCH(x.device(), scatter_add, as_middle(dense_index, dim), as_middle(src, dim),
                     as_middle(y, dim));
@@ -139,8 +129,7 @@ Tensor index_select(const Tensor& x, int dim, const Tensor& index) {
   dim = normalize_dim(dim, x.dim(), "index_select");
   check_same_device("index_select", x, index, "index");
   check_index_vector("index_select", index);
-  const Tensor dense_index = contiguous(index);
-  check_indices("index_select", dense_index, x.size(dim));
+  const Tensor dense_index = checked_indices("index_select", index, x.size(dim));
   Shape shape = x.shape();
   shape[dim] = index.numel();
   const Tensor y = empty(shape, x.dtype(), x.device());
@@ -151,16 +140,14 @@ Tensor index_select(const Tensor& x, int dim, const Tensor& index) {
 Tensor index_add(const Tensor& x, int dim, const Tensor& index, const Tensor& src) {
   dim = normalize_dim(dim, x.dim(), "index_add");
   check_same_device("index_add", x, index, "index");
-  check_same_device("index_add", x, src, "src");
+  check_same_kind("index_add", x, src, "src");
   check_numeric("index_add", x.dtype());
-  check_same_dtype("index_add", x, src);
   check_index_vector("index_add", index);
   check_same_but("index_add", dim, x.shape(), "x", src.shape(), "src");
   CENTROID_CHECK(src.size(dim) == index.numel(), "index_add: sizes differ: index is ",
                  index.shape(), ", src is ", src.shape(), ": ", index.numel(), " vs ",
                  src.size(dim), " in dimension ", dim);
-  const Tensor dense_index = contiguous(index);
-  check_indices("index_add", dense_index, x.size(dim));
+  const Tensor dense_index = checked_indices("index_add", index, x.size(dim));
   const Tensor y = clone(x);
   CENTROID_DISPATCH(x.device(), index_add, dense_index, as_middle(src, dim), as_middle(y, dim));
   return y;
@@ -170,8 +157,7 @@ Tensor embedding(const Tensor& weight, const Tensor& index) {
   CENTROID_CHECK(weight.dim() == 2, "embedding: weight: expected (N, C), got ", weight.shape());
   check_same_device("embedding", weight, index, "index");
   check_index_dtype("embedding", index);
-  const Tensor dense_index = contiguous(index);
-  check_indices("embedding", dense_index, weight.size(0));
+  const Tensor dense_index = checked_indices("embedding", index, weight.size(0));
   Shape shape = index.shape();
   shape.push_back(weight.size(1));
   const Tensor y = empty(shape, weight.dtype(), weight.device());
@@ -185,8 +171,7 @@ Tensor one_hot(const Tensor& index, int64_t classes, DType dtype) {
   check_numeric("one_hot", dtype);
   check_index_dtype("one_hot", index);
   CENTROID_CHECK(classes >= 1, "one_hot: classes: expected at least 1, got ", classes);
-  const Tensor dense_index = contiguous(index);
-  check_indices("one_hot", dense_index, classes);
+  const Tensor dense_index = checked_indices("one_hot", index, classes);
   Shape shape = index.shape();
   shape.push_back(classes);
   const Tensor y = empty(shape, dtype, index.device());
@@ -203,10 +188,7 @@ Tensor cat(const std::vector<Tensor>& tensors, int dim) {
     const Tensor& x = tensors[i];
     const std::string name = "tensor " + std::to_string(i);
     check_same_but("cat", dim, first.shape(), "tensor 0", x.shape(), name.c_str());
-    CENTROID_CHECK(x.dtype() == first.dtype(), "cat: dtypes differ: tensor 0 is ", first.dtype(),
-                   ", ", name, " is ", x.dtype(), " (raw::cast converts)");
-    CENTROID_CHECK(x.device() == first.device(), "cat: devices differ: tensor 0 is on ",
-                   first.device(), ", ", name, " is on ", x.device(), " (raw::to moves)");
+    check_same_kind("cat", first, x, name.c_str(), "tensor 0");
     CENTROID_CHECK(!__builtin_add_overflow(shape[dim], x.size(dim), &shape[dim]),
                    "cat: the sizes of dimension ", dim, " add up to more than 64 bits count");
   }
@@ -281,7 +263,7 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k) {
   shape[-1] = k;
   const Tensor values = empty(shape, x.dtype(), x.device());
   const Tensor index = empty(shape, DType::i64, x.device());
-  CENTROID_DISPATCH(x.device(), topk, as_rows(contiguous(x)), as_rows(values), as_rows(index));
+  CENTROID_DISPATCH(x.device(), topk, as_rows(x), as_rows(values), as_rows(index));
   return {values, index};
 }
 
@@ -289,8 +271,7 @@ std::pair<Tensor, Tensor> sort(const Tensor& x, bool descending) {
   row_length("sort", x);
   const Tensor values = empty(x.shape(), x.dtype(), x.device());
   const Tensor index = empty(x.shape(), DType::i64, x.device());
-  CENTROID_DISPATCH(x.device(), sort, as_rows(contiguous(x)), descending, as_rows(values),
-                    as_rows(index));
+  CENTROID_DISPATCH(x.device(), sort, as_rows(x), descending, as_rows(values), as_rows(index));
   return {values, index};
 }
 

@@ -44,7 +44,7 @@ Strides contiguous_strides(const Shape& shape) {
   int64_t step = 1;
   for (int i = shape.size() - 1; i >= 0; --i) {
     strides[i] = step;
-    step *= shape[i];
+    step *= std::max<int64_t>(shape[i], 1);
   }
   return strides;
 }

@@ -46,7 +46,7 @@ using Strides = Dims;
 /// Product of the sizes; 1 for a scalar.
 int64_t numel(const Shape& shape);
 
-/// Row-major strides, in elements.
+/// Row-major strides, in elements; sizes of 0 count as 1.
 Strides contiguous_strides(const Shape& shape);
 
 /// `(8, 128, 64)`, `(5,)`, `()`.

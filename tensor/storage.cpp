@@ -58,14 +58,15 @@ void* CachingAllocator::take_cached(size_t& size) {
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
-  size_t size = caching_ ? size_class(bytes) : std::max<size_t>(bytes, 1);
+  // No machine has 2^48 bytes; beyond that, rounding up here or inside malloc could wrap.
+  const bool possible = bytes < (size_t{1} << 48);
+  size_t size = caching_ && possible ? size_class(bytes) : std::max<size_t>(bytes, 1);
   std::lock_guard lock(mutex_);
   ++stats_.allocations;
-  void* ptr = take_cached(size);
+  void* ptr = possible ? take_cached(size) : nullptr;
   if (!ptr) {
-    // No machine has 2^48 bytes; beyond that, rounding up inside malloc could wrap.
-    if (bytes < (size_t{1} << 48)) ptr = system_allocate_(size);
-    if (!ptr && stats_.cached > 0) {
+    if (possible) ptr = system_allocate_(size);
+    if (!ptr && possible && stats_.cached > 0) {
       empty_cache_locked();
       ptr = system_allocate_(size);
     }

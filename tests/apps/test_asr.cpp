@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "apps/asr_data.h"
+#include "apps/audio/files.h"
 #include "apps/audio/sound.h"
 #include "tests/apps/process.h"
 #include "tests/tones.h"
@@ -33,49 +34,16 @@ const Corpus& corpus() {
   return instance;
 }
 
-Words tiny(const std::string& out, int steps, const Words& more = {}) {
-  return Words{"train",
-               "--train",
-               corpus().data("train.jsonl"),
-               "--dev",
-               corpus().data("dev.jsonl"),
-               "--vocab",
-               corpus().data("vocab.json"),
-               "--out",
-               out,
-               "--steps",
-               std::to_string(steps),
-               "--rate",
-               "8000",
-               "--bins",
-               "24",
-               "--width",
-               "32",
-               "--hidden",
-               "64",
-               "--layers",
-               "2",
-               "--heads",
-               "2",
-               "--subsampling",
-               "2",
-               "--channels",
-               "4",
-               "--batch-items",
-               "8",
-               "--warmup",
-               "10",
-               "--eval-every",
-               "20",
-               "--save-every",
-               "6",
-               "--lr",
-               "5e-3",
-               "--freq-width",
-               "2",
-               "--time-width",
-               "3"} +
-         more;
+Words tiny(const std::string& out, int steps, const Words& more = {}, int subsampling = 2) {
+  const std::string options =
+      "--rate 8000 --bins 24 --width 32 --hidden 64 --layers 2 --heads 2 --channels 4 "
+      "--batch-items 8 --warmup 10 --eval-every 20 --save-every 6 --lr 5e-3 --freq-width 2 "
+      "--time-width 3";
+  return Words{"train", "--train", corpus().data("train.jsonl"), "--dev",
+               corpus().data("dev.jsonl")} +
+         Words{"--vocab", corpus().data("vocab.json"), "--out", out} +
+         Words{"--steps", std::to_string(steps), "--subsampling", std::to_string(subsampling)} +
+         audio::split_words(options) + more;
 }
 
 double loss_of(const std::string& line) { return json::parse(line).at("loss").get<double>(); }
@@ -84,7 +52,7 @@ double loss_of(const std::string& line) { return json::parse(line).at("loss").ge
 const std::string& trained() {
   static const std::string folder = [] {
     const std::string out = corpus().dir / "trained";
-    const Outcome o = run(corpus().dir, "asr", tiny(out, 160));
+    const Outcome o = run(corpus().dir, "asr", tiny(out, 300));
     if (o.code != 0) throw Error(o.err);
     return out;
   }();
@@ -201,9 +169,7 @@ TEST_CASE("front ends: stacked frames, global statistics, words", "[asr]") {
   TempDir dir;
   const std::string out = dir / "run";
   REQUIRE(
-      run(dir, "asr",
-          tiny(out, 20,
-               {"--normalize", "global", "--stack", "3", "--stride", "2", "--subsampling", "1"}))
+      run(dir, "asr", tiny(out, 20, {"--normalize", "global", "--stack", "3", "--stride", "2"}, 1))
           .code == 0);
   const auto lines = log_lines(out);
   CHECK(loss_of(lines[lines.size() - 2]) < loss_of(lines[0]));

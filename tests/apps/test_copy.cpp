@@ -1,6 +1,7 @@
 // The program `copy` as a user runs it.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,10 +29,10 @@ std::string program() {
   return (bin.is_absolute() ? bin : test::repository_root() / bin) / "copy";
 }
 
-// A process whose output goes to two files.
+// A process whose output goes to two files. With `file_limit`, no file grows beyond so many bytes.
 class Process {
  public:
-  Process(const test::TempDir& dir, const Words& arguments)
+  Process(const test::TempDir& dir, const Words& arguments, rlim_t file_limit = RLIM_INFINITY)
       : out_(dir / "stdout"), err_(dir / "stderr") {
     REQUIRE(std::filesystem::exists(program()));
     Words words = arguments;
@@ -43,6 +44,11 @@ class Process {
     if (pid_ != 0) return;
     ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 1);
     ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 2);
+    if (file_limit != RLIM_INFINITY) {
+      ::signal(SIGXFSZ, SIG_IGN);  // writing fails instead
+      const rlimit limit{file_limit, file_limit};
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
@@ -328,6 +334,17 @@ TEST_CASE("folders that cannot take a run are refused before anything is written
   o = run(dir, {"train", "--resume", dir / "nothing"});
   CHECK(o.code == 1);
   CHECK_THAT(o.err, Contains("nothing"));
+}
+
+TEST_CASE("a checkpoint that cannot be written whole is an error and leaves no part", "[copy]") {
+  const test::TempDir dir;
+  Process process(dir, tiny(dir / "run", 3), 20000);
+  CHECK(process.wait() == 1);
+  CHECK_THAT(process.err(), Contains("error: ") && Contains("last.safetensors"));
+  for (const auto& entry : std::filesystem::directory_iterator(dir / "run")) {
+    const std::string name = entry.path().filename();
+    CHECK((name == "config.json" || name == "log.jsonl"));
+  }
 }
 
 TEST_CASE("options that do not fit together leave no folder", "[copy]") {
