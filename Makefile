@@ -73,7 +73,7 @@ found:
 	@echo "  CUDA         left out: this version computes on the CPU"
 
 # ---- rules ----------------------------------------------------------------------------------
-$(BUILD)/apps/%.o $(BUILD)/tests/%.o: CXXFLAGS += $(APP_FLAGS)
+$(BUILD)/apps/%.o: CXXFLAGS += $(APP_FLAGS)
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  c++  $<"
@@ -93,8 +93,7 @@ TEST_LAYERS := tensor autograd nn apps
 TESTS := $(TEST_LAYERS:%=$(BIN)/test_%)
 test_obj = $(call obj,tests/main.cpp $(wildcard tests/$(1)/*.cpp))
 # Tests are compiled for quick building: their own speed does not matter, the library's does.
-$(BUILD)/tests/%.o: OPT_release := -O1
-$(BUILD)/tests/%.o: CXXFLAGS := $(filter-out -O3,$(CXXFLAGS)) $(if $(filter release,$(CONFIG)),-O1)
+$(BUILD)/tests/%.o: CXXFLAGS := $(CXXFLAGS:-O3=-O1) $(APP_FLAGS)
 $(BIN)/test_tensor: $(call test_obj,tensor) $(TENSOR) ; $(link)
 $(BIN)/test_autograd: $(call test_obj,autograd) $(TENSOR) $(AUTOGRAD) ; $(link)
 $(BIN)/test_nn: $(call test_obj,nn) $(CORE) ; $(link)

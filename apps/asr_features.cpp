@@ -78,16 +78,6 @@ void FeaturesCommand::write(const std::string& file, const Features& f) const {
   write_file_atomic(path, text.data(), text.size());
 }
 
-/// The centre of each mel triangle in Hz.
-std::string hertz_label(const FbankOptions& options, int64_t bin) {
-  const auto mel = [](double f) { return 1127 * std::log1p(f / 700); };
-  const double high =
-      options.high_freq > 0 ? options.high_freq : options.rate / 2.0 + options.high_freq;
-  const double low = mel(options.low_freq);
-  const double centre = low + (mel(high) - low) * static_cast<double>(bin + 1) / (options.bins + 1);
-  return std::to_string(std::lround(700 * std::expm1(centre / 1127)));
-}
-
 void FeaturesCommand::draw(const std::string& file, const Features& f) const {
   HeatmapSpec spec;
   spec.title = fs::path(file).filename().string();
@@ -104,7 +94,9 @@ void FeaturesCommand::draw(const std::string& file, const Features& f) const {
   spec.value_label = normalize == "utterance" ? "log energy, normalised" : "log energy";
   if (stack == 1 && !fbank.use_energy) {
     spec.y_label = "centre of mel band [Hz]";
-    for (int64_t b = 0; b < f.bins; ++b) spec.row_tokens.push_back(hertz_label(fbank, b));
+    for (int64_t b = 0; b < f.bins; ++b) {
+      spec.row_tokens.push_back(std::to_string(std::lround(centre_hertz(fbank, b))));
+    }
   } else {
     spec.y_label = "feature";
   }
@@ -151,32 +143,25 @@ void FeaturesCommand::run() const {
 
 void add_fbank_options(CLI::App& command, FbankOptions& o) {
   const char* group = "Features";
-  command.add_option("--rate", o.rate, "sample rate in Hz; sounds are resampled to it")
-      ->check(positive())
-      ->group(group);
-  command.add_option("--bins", o.bins, "mel bands")->check(positive())->group(group);
-  command.add_option("--frame-length", o.frame_length_ms, "ms")->check(positive())->group(group);
-  command.add_option("--frame-shift", o.frame_shift_ms, "ms")->check(positive())->group(group);
-  command.add_option("--low-freq", o.low_freq, "lower end of the lowest band, Hz")
-      ->check(non_negative())
-      ->group(group);
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    return command.add_option(name, value, help)->group(group);
+  };
+  add("--rate", o.rate, "sample rate in Hz; sounds are resampled to it")->check(positive());
+  add("--bins", o.bins, "mel bands")->check(positive());
+  add("--frame-length", o.frame_length_ms, "ms")->check(positive());
+  add("--frame-shift", o.frame_shift_ms, "ms")->check(positive());
+  add("--low-freq", o.low_freq, "lower end of the lowest band, Hz")->check(non_negative());
+  add("--high-freq", o.high_freq,
+      "upper end of the highest band, Hz; 0 or less: offset from half the rate");
+  const auto set_window = [&o](const std::string& name) { o.window = window_from(name); };
   command
-      .add_option("--high-freq", o.high_freq,
-                  "upper end of the highest band, Hz; 0 or less: offset from half the rate")
-      ->group(group);
-  command
-      .add_option_function<std::string>(
-          "--window", [&o](const std::string& name) { o.window = window_from(name); },
-          "povey, hamming, hanning or rectangular")
+      .add_option_function<std::string>("--window", set_window,
+                                        "povey, hamming, hanning or rectangular")
       ->check(CLI::IsMember(std::vector<std::string>{"povey", "hamming", "hanning", "rectangular"}))
       ->default_str(name_of(o.window))
       ->group(group);
-  command.add_option("--preemphasis", o.preemphasis, "x[n] -= a x[n-1]")
-      ->check(in_range(0, 1))
-      ->group(group);
-  command.add_option("--dither", o.dither, "noise added to the samples, in 16-bit steps")
-      ->check(non_negative())
-      ->group(group);
+  add("--preemphasis", o.preemphasis, "x[n] -= a x[n-1]")->check(in_range(0, 1));
+  add("--dither", o.dither, "noise added to the samples, in 16-bit steps")->check(non_negative());
   add_switch(command, "snip-edges", o.snip_edges,
              "only whole frames; otherwise frames are centred and the ends reflected")
       ->group(group);
@@ -184,9 +169,7 @@ void add_fbank_options(CLI::App& command, FbankOptions& o) {
   add_switch(command, "use-power", o.use_power, "square the spectrum")->group(group);
   add_switch(command, "use-energy", o.use_energy, "log energy as an additional first column")
       ->group(group);
-  command.add_option("--energy-floor", o.energy_floor, "smallest energy of that column")
-      ->check(non_negative())
-      ->group(group);
+  add("--energy-floor", o.energy_floor, "smallest energy of that column")->check(non_negative());
 }
 
 void register_features(CLI::App& app) {
@@ -194,26 +177,22 @@ void register_features(CLI::App& app) {
       app.add_subcommand("features", "compute log-mel features and spectrograms of sound files");
   auto command = std::make_shared<FeaturesCommand>();
   FeaturesCommand& c = *command;
-  const char* group = "Files";
-  sub->add_option("files", c.files, "sound files")->required()->group(group);
-  sub->add_option("--out", c.out, "FILE.npy, FILE.txt, or a folder for one .npy a sound")
-      ->group(group);
-  sub->add_option("--png", c.png, "spectrogram: FILE.png, or a folder")->group(group);
-  sub->add_option("--offset", c.offset, "begin of the segment, s")
-      ->check(non_negative())
-      ->group(group);
-  sub->add_option("--duration", c.duration, "length of the segment, s; 0: up to the end")
-      ->check(non_negative())
-      ->group(group);
+  std::string group = "Files";
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    return sub->add_option(name, value, help)->group(group);
+  };
+  add("files", c.files, "sound files")->required();
+  add("--out", c.out, "FILE.npy, FILE.txt, or a folder for one .npy a sound");
+  add("--png", c.png, "spectrogram: FILE.png, or a folder");
+  add("--offset", c.offset, "begin of the segment, s")->check(non_negative());
+  add("--duration", c.duration, "length of the segment, s; 0: up to the end")
+      ->check(non_negative());
   add_fbank_options(*sub, c.fbank);
-  sub->add_option("--normalize", c.normalize,
-                  "none, or utterance: mean 0 and deviation 1 in each band")
-      ->check(CLI::IsMember(std::vector<std::string>{"none", "utterance"}))
-      ->group("Features");
-  sub->add_option("--stack", c.stack, "frames joined into one")
-      ->check(positive())
-      ->group("Features");
-  sub->add_option("--stride", c.stride, "frames moved on by")->check(positive())->group("Features");
+  group = "Features";
+  add("--normalize", c.normalize, "none, or utterance: mean 0 and deviation 1 in each band")
+      ->check(CLI::IsMember(std::vector<std::string>{"none", "utterance"}));
+  add("--stack", c.stack, "frames joined into one")->check(positive());
+  add("--stride", c.stride, "frames moved on by")->check(positive());
   add_common_options(*sub, c.common);
   sub->callback([command] { command->run(); });
 }

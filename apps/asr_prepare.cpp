@@ -30,16 +30,12 @@ struct PrepareCommand {
 
   Prepared read() const;
   Splits make_splits(Prepared& prepared) const;
-  void build_vocabulary(Splits& splits, Unit unit, Vocab& vocab,
-                        std::vector<Problem>& problems) const;
+  Vocab build_vocabulary(Splits& splits, Unit unit, std::vector<Problem>& problems) const;
   void run();
 };
 
-/// One set of the result and the name of its file.
-struct Set {
-  std::string name;
-  const std::vector<Utterance>* utterances;
-};
+/// The sets of the result, by the names of their files.
+using Sets = std::vector<std::pair<std::string, const std::vector<Utterance>*>>;
 
 std::string required(const std::string& value, const std::string& format, const char* what) {
   CENTROID_CHECK(!value.empty(), "prepare: format ", format, " needs ", what);
@@ -64,25 +60,20 @@ Splits PrepareCommand::make_splits(Prepared& prepared) const {
 }
 
 /// With `--vocab-from train`, what the other sets say with symbols unseen in training is a problem.
-void PrepareCommand::build_vocabulary(Splits& splits, Unit symbol, Vocab& vocab,
-                                      std::vector<Problem>& problems) const {
+Vocab PrepareCommand::build_vocabulary(Splits& splits, Unit symbol,
+                                       std::vector<Problem>& problems) const {
   std::vector<Utterance> known = splits.train;
   if (vocab_from == "all") {
     known.insert(known.end(), splits.dev.begin(), splits.dev.end());
     known.insert(known.end(), splits.test.begin(), splits.test.end());
   }
-  vocab = build_vocab(known, symbol, lowercase);
+  const Vocab vocab = build_vocab(known, symbol, lowercase);
   for (std::vector<Utterance>* set : {&splits.dev, &splits.test}) {
     std::erase_if(*set, [&](const Utterance& u) {
-      try {
-        vocab.encode(u);
-        return false;
-      } catch (const Error& error) {
-        problems.push_back({u.id, error.what()});
-        return true;
-      }
+      return !attempt(problems, u.id, [&] { vocab.encode(u); });
     });
   }
+  return vocab;
 }
 
 double hours(const std::vector<Utterance>& utterances) {
@@ -91,17 +82,12 @@ double hours(const std::vector<Utterance>& utterances) {
   return seconds / 3600;
 }
 
-void print_problems(const std::vector<Problem>& problems) {
-  for (const Problem& p : problems) std::cerr << "problem: " << p.id << ": " << p.what << "\n";
-}
-
-void report(const PrepareCommand& command, const std::vector<Set>& sets, const Vocab& vocab,
+void report(const PrepareCommand& command, const Sets& sets, const Vocab& vocab,
             const std::vector<Problem>& problems) {
   if (command.common.json) {
     nlohmann::ordered_json result = {{"out", command.out}};
-    for (const Set& set : sets) {
-      result[set.name] = {{"utterances", set.utterances->size()},
-                          {"hours", hours(*set.utterances)}};
+    for (const auto& [name, set] : sets) {
+      result[name] = {{"utterances", set->size()}, {"hours", hours(*set)}};
     }
     result["vocabulary"] = {{"unit", name_of(vocab.unit())}, {"symbols", vocab.size() - 1}};
     result["problems"] = nlohmann::ordered_json::array();
@@ -110,10 +96,9 @@ void report(const PrepareCommand& command, const std::vector<Set>& sets, const V
     std::cout << result.dump(1) << "\n";
     return;
   }
-  for (const Set& set : sets) {
-    std::printf("%-6s %6zu utterances  %7.3f h  %s/%s.jsonl\n", set.name.c_str(),
-                set.utterances->size(), hours(*set.utterances), command.out.c_str(),
-                set.name.c_str());
+  for (const auto& [name, set] : sets) {
+    std::printf("%-6s %6zu utterances  %7.3f h  %s/%s.jsonl\n", name.c_str(), set->size(),
+                hours(*set), command.out.c_str(), name.c_str());
   }
   std::printf("%lld %s, and the blank: %s/vocab.json\n", static_cast<long long>(vocab.size() - 1),
               name_of(vocab.unit()).c_str(), command.out.c_str());
@@ -127,8 +112,8 @@ void PrepareCommand::run() {
       unit == "auto" ? (format == "festvox" ? Unit::phones : Unit::characters) : unit_from(unit);
   Splits splits;
   Prepared prepared;
-  const bool digits_format = format == "digits";
-  if (digits_format) {
+  const bool one_set = split == "none" && format != "digits";
+  if (format == "digits") {
     make_folder(out);
     digits.seed = common.seed;
     digits.skip_bad = skip_bad;
@@ -138,14 +123,13 @@ void PrepareCommand::run() {
     check_utterances(prepared, {symbol, lowercase, strip_punctuation, check == "full"});
     CENTROID_CHECK(!prepared.utterances.empty() || !prepared.problems.empty(), "prepare: ", source,
                    ": expected utterances, found none");
-    if (split != "none") splits = make_splits(prepared);
+    splits = one_set ? Splits{prepared.utterances, {}, {}} : make_splits(prepared);
   }
-  if (split == "none" && !digits_format) splits.train = prepared.utterances;
   const size_t usable = splits.train.size() + splits.dev.size() + splits.test.size();
   std::vector<Problem>& problems = prepared.problems;
   Vocab vocab;
-  if (!splits.train.empty()) build_vocabulary(splits, symbol, vocab, problems);
-  print_problems(problems);
+  if (!splits.train.empty()) vocab = build_vocabulary(splits, symbol, problems);
+  for (const Problem& p : problems) std::cerr << "problem: " << p.id << ": " << p.what << "\n";
   CENTROID_CHECK(problems.empty() || skip_bad, "prepare: ", problems.size(),
                  " problems (listed above), ", usable,
                  " usable utterances (mend them, or leave them out with --skip-bad)");
@@ -153,76 +137,85 @@ void PrepareCommand::run() {
                  problems.size(), " problems)");
 
   make_folder(out);
-  std::vector<Set> sets = {{"train", &splits.train}, {"dev", &splits.dev}, {"test", &splits.test}};
-  if (split == "none" && !digits_format) sets = {{"all", &splits.train}};
+  Sets sets = {{"train", &splits.train}, {"dev", &splits.dev}, {"test", &splits.test}};
+  if (one_set) sets = {{"all", &splits.train}};
   const std::filesystem::path folder = out;
-  for (const Set& set : sets)
-    write_manifest((folder / (set.name + ".jsonl")).string(), *set.utterances);
+  for (const auto& [name, set] : sets) write_manifest((folder / (name + ".jsonl")).string(), *set);
   write_vocab((folder / "vocab.json").string(), vocab);
   report(*this, sets, vocab, problems);
 }
 
-void add_text_options(CLI::App& sub, PrepareCommand& c) {
-  const char* group = "Transcripts";
-  sub.add_option("--unit", c.unit,
-                 "symbols of the vocabulary: phones, characters or words; auto: phones for "
-                 "festvox, else characters")
-      ->check(CLI::IsMember(Strings{"auto", "phones", "characters", "words"}))
-      ->group(group);
-  add_switch(sub, "lowercase", c.lowercase, "turn letters into small ones")->group(group);
-  add_switch(sub, "strip-punctuation", c.strip_punctuation, "keep letters, figures, apostrophes")
-      ->group(group);
-  add_switch(sub, "keep-pauses", c.keep_pauses, "festvox: keep the pause `pau` among the phones")
-      ->group(group);
-  sub.add_option("--vocab-from", c.vocab_from,
-                 "sets whose symbols make the vocabulary: all or train")
-      ->check(CLI::IsMember(Strings{"all", "train"}))
-      ->group(group);
+CLI::Validator one_of(const Strings& values) { return CLI::IsMember(values); }
+
+/// Adds options to one group of the help.
+struct Group {
+  CLI::App& sub;
+  const char* name;
+
+  template <typename T>
+  CLI::Option* add(const char* option, T& value, const char* help) {
+    return sub.add_option(option, value, help)->group(name);
+  }
+  void add_switch(const char* option, bool& value, const char* help) {
+    apps::add_switch(sub, option, value, help)->group(name);
+  }
+};
+
+void add_corpus_options(Group group, PrepareCommand& c) {
+  group
+      .add("--format", c.format,
+           "festvox, asterisk, fsdd, digits (sequences made of fsdd), jsonl, kaldi, librispeech, "
+           "or table (folder of sounds + TSV or CSV)")
+      ->check(one_of(
+          {"festvox", "asterisk", "fsdd", "digits", "jsonl", "kaldi", "librispeech", "table"}))
+      ->required();
+  group.add("--source", c.source, "the corpus: a folder, for jsonl a file")->required();
+  group.add("--transcripts", c.transcripts, "asterisk, table: the file of transcripts");
+  group
+      .add("--out", c.out,
+           "folder for train.jsonl, dev.jsonl, test.jsonl (or all.jsonl) and vocab.json")
+      ->required();
+  group.add("--check", c.check, "full: decode every sound; headers: trust lengths (faster)")
+      ->check(one_of({"full", "headers"}));
+  group.add_switch("skip-bad", c.skip_bad, "leave out what has problems instead of stopping");
 }
 
-void add_split_options(CLI::App& sub, PrepareCommand& c) {
-  const char* group = "Sets";
-  sub.add_option("--split", c.split,
-                 "every-10th (by sorted id: 10th for test, 5th for dev), hash (of the id), "
-                 "speakers, lists or none")
-      ->check(CLI::IsMember(Strings{"every-10th", "hash", "speakers", "lists", "none"}))
-      ->group(group);
-  sub.add_option("--dev-fraction", c.dev_fraction, "hash: part for dev")
-      ->check(in_range(0, 1))
-      ->group(group);
-  sub.add_option("--test-fraction", c.test_fraction, "hash: part for test")
-      ->check(in_range(0, 1))
-      ->group(group);
-  sub.add_option("--dev-speakers", c.dev_speakers, "speakers: those for dev")->group(group);
-  sub.add_option("--test-speakers", c.test_speakers, "speakers: those for test")->group(group);
-  sub.add_option("--train-ids", c.train_ids, "lists: file of ids for training; default: all others")
-      ->group(group);
-  sub.add_option("--dev-ids", c.dev_ids, "lists: file of ids for dev")->group(group);
-  sub.add_option("--test-ids", c.test_ids, "lists: file of ids for test")->group(group);
+void add_text_options(Group group, PrepareCommand& c) {
+  group
+      .add("--unit", c.unit,
+           "symbols of the vocabulary: phones, characters or words; auto: phones for festvox, "
+           "else characters")
+      ->check(one_of({"auto", "phones", "characters", "words"}));
+  group.add_switch("lowercase", c.lowercase, "turn letters into small ones");
+  group.add_switch("strip-punctuation", c.strip_punctuation, "keep letters, figures, apostrophes");
+  group.add_switch("keep-pauses", c.keep_pauses, "festvox: keep the pause `pau` among the phones");
+  group.add("--vocab-from", c.vocab_from, "sets whose symbols make the vocabulary: all or train")
+      ->check(one_of({"all", "train"}));
 }
 
-void add_digits_options(CLI::App& sub, PrepareCommand& c) {
-  const char* group = "Connected digits";
-  sub.add_option("--min-seconds", c.digits.min_seconds, "shortest sequence")
-      ->check(positive())
-      ->group(group);
-  sub.add_option("--max-seconds", c.digits.max_seconds, "longest sequence")
-      ->check(positive())
-      ->group(group);
-  sub.add_option("--max-gap", c.digits.max_gap, "longest silence between digits, s")
-      ->check(non_negative())
-      ->group(group);
-  sub.add_option("--train-sequences", c.digits.train, "number for training")
-      ->check(non_negative())
-      ->group(group);
-  sub.add_option("--dev-sequences", c.digits.dev, "number for dev")
-      ->check(non_negative())
-      ->group(group);
-  sub.add_option("--test-sequences", c.digits.test, "number for test")
-      ->check(non_negative())
-      ->group(group);
-  sub.add_option("--leave-out", c.digits.leave_out, "speaker heard in the test set only")
-      ->group(group);
+void add_split_options(Group group, PrepareCommand& c) {
+  group
+      .add("--split", c.split,
+           "every-10th (by sorted id: 10th for test, 5th for dev), hash (of the id), speakers, "
+           "lists or none")
+      ->check(one_of({"every-10th", "hash", "speakers", "lists", "none"}));
+  group.add("--dev-fraction", c.dev_fraction, "hash: part for dev")->check(in_range(0, 1));
+  group.add("--test-fraction", c.test_fraction, "hash: part for test")->check(in_range(0, 1));
+  group.add("--dev-speakers", c.dev_speakers, "speakers: those for dev");
+  group.add("--test-speakers", c.test_speakers, "speakers: those for test");
+  group.add("--train-ids", c.train_ids, "lists: file of ids for training; default: all others");
+  group.add("--dev-ids", c.dev_ids, "lists: file of ids for dev");
+  group.add("--test-ids", c.test_ids, "lists: file of ids for test");
+}
+
+void add_digits_options(Group group, DigitsOptions& o) {
+  group.add("--min-seconds", o.min_seconds, "shortest sequence")->check(positive());
+  group.add("--max-seconds", o.max_seconds, "longest sequence")->check(positive());
+  group.add("--max-gap", o.max_gap, "longest silence between digits, s")->check(non_negative());
+  group.add("--train-sequences", o.train, "number for training")->check(non_negative());
+  group.add("--dev-sequences", o.dev, "number for dev")->check(non_negative());
+  group.add("--test-sequences", o.test, "number for test")->check(non_negative());
+  group.add("--leave-out", o.leave_out, "speaker heard in the test set only");
 }
 
 }  // namespace
@@ -231,34 +224,11 @@ void register_prepare(CLI::App& app) {
   auto* sub = app.add_subcommand("prepare",
                                  "turn a speech corpus or own recordings into checked manifests");
   auto command = std::make_shared<PrepareCommand>();
-  PrepareCommand& c = *command;
-  const char* group = "Corpus";
-  sub->add_option("--format", c.format,
-                  "festvox, asterisk, fsdd, digits (sequences made of fsdd), jsonl, kaldi, "
-                  "librispeech, or table "
-                  "(folder of sounds + TSV or CSV)")
-      ->check(CLI::IsMember(Strings{"festvox", "asterisk", "fsdd", "digits", "jsonl", "kaldi",
-                                    "librispeech", "table"}))
-      ->required()
-      ->group(group);
-  sub->add_option("--source", c.source, "the corpus: a folder, for jsonl a file")
-      ->required()
-      ->group(group);
-  sub->add_option("--transcripts", c.transcripts, "asterisk, table: the file of transcripts")
-      ->group(group);
-  sub->add_option("--out", c.out,
-                  "folder for train.jsonl, dev.jsonl, test.jsonl (or all.jsonl) and vocab.json")
-      ->required()
-      ->group(group);
-  sub->add_option("--check", c.check, "full: decode every sound; headers: trust lengths (faster)")
-      ->check(CLI::IsMember(Strings{"full", "headers"}))
-      ->group(group);
-  add_switch(*sub, "skip-bad", c.skip_bad, "leave out what has problems instead of stopping")
-      ->group(group);
-  add_text_options(*sub, c);
-  add_split_options(*sub, c);
-  add_digits_options(*sub, c);
-  add_common_options(*sub, c.common);
+  add_corpus_options({*sub, "Corpus"}, *command);
+  add_text_options({*sub, "Transcripts"}, *command);
+  add_split_options({*sub, "Sets"}, *command);
+  add_digits_options({*sub, "Connected digits"}, command->digits);
+  add_common_options(*sub, command->common);
   sub->callback([command] { command->run(); });
 }
 

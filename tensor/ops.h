@@ -1,7 +1,7 @@
 #pragma once
 // Raw operations: compute, record nothing. Every function checks device, dtype and shape of its
-// arguments and throws an Error that names both sides; none promotes dtypes silently. `dim` may count
-// from the end. Functions that end in `_` change their first argument in place.
+// arguments and throws an Error that names both sides; none promotes dtypes silently. `dim` may
+// count from the end. Functions that end in `_` change their first argument in place.
 #include <utility>
 #include <vector>
 
@@ -10,7 +10,26 @@
 #include "tensor/rng.h"
 #include "tensor/tensor.h"
 
+namespace centroid {
+
+// Outside of raw:: so that a call of centroid::linear(x, w, b, act) does not also find raw::linear.
+
+/// What `linear` does last.
+struct Activation {
+  bool used = false;
+  Unary function = Unary::relu;
+};
+
+struct ConvOptions {
+  int64_t stride = 1, padding = 0, dilation = 1, groups = 1;  ///< groups: 1, or all channels (1-D)
+};
+
+}  // namespace centroid
+
 namespace centroid::raw {
+
+using centroid::Activation;
+using centroid::ConvOptions;
 
 // ---- views: share storage, cost nothing (ops_view.cpp) --------------------------------------
 Tensor transpose(const Tensor& x, int dim0, int dim1);
@@ -76,8 +95,8 @@ Tensor uniform(const Shape& shape, Rng& rng, double low = 0, double high = 1,
                DType dtype = DType::f32);
 Tensor normal(const Shape& shape, Rng& rng, double mean = 0, double stddev = 1,
               DType dtype = DType::f32);
-/// Zeroes each element with probability `p` and scales the rest by 1 / (1 - p). `state` is one block
-/// reserved from an Rng; the same state gives the same mask. (..., n) -> (..., n)
+/// Zeroes each element with probability `p` and scales the rest by 1 / (1 - p). `state` is one
+/// block reserved from an Rng; the same state gives the same mask. (..., n) -> (..., n)
 Tensor dropout(const Tensor& x, double p, RngState state);
 
 // ---- reductions (ops_reduce.cpp); `dims` empty = all ------------------------------------------
@@ -100,21 +119,15 @@ double global_norm(const std::vector<Tensor>& tensors);
 /// (..., M, K) x (..., K, P) -> (..., M, P); batch dimensions broadcast; 1-D arguments as in NumPy.
 /// Transposed views are used as they are.
 Tensor matmul(const Tensor& a, const Tensor& b);
-/// x (..., I), weight (O, I), bias (O) or undefined -> act(x W^T + b) (..., O). `pre`, when not null,
-/// receives the value before the activation (undefined without one).
-struct Activation {
-  bool used = false;
-  Unary function = Unary::relu;
-};
+/// x (..., I), weight (O, I), bias (O) or undefined -> act(x W^T + b) (..., O). `pre`, when not
+/// null, receives the value before the activation (undefined without one).
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation act = {},
               Tensor* pre = nullptr);
-struct ConvOptions {
-  int64_t stride = 1, padding = 0, dilation = 1, groups = 1;  ///< groups: 1, or all channels (1-D)
-};
-/// x (B, I, T), w (O, I / groups, k), bias (O) or undefined -> (B, O, T'), T' = (T + 2p - d(k-1) - 1)/s + 1
+/// x (B, I, T), w (O, I / groups, k), bias (O) or undefined -> (B, O, T'), T' = (T + 2p - d(k-1) -
+/// 1)/s + 1
 Tensor conv1d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options = {});
-/// x (B, I, H, W), w (O, I, kh, kw), bias (O) or undefined -> (B, O, H', W'); one stride, padding and
-/// dilation for both dimensions.
+/// x (B, I, H, W), w (O, I, kh, kw), bias (O) or undefined -> (B, O, H', W'); one stride, padding
+/// and dilation for both dimensions.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options = {});
 /// Gradients of the two convolutions for dy; those that are not needed stay
 /// undefined.
@@ -126,7 +139,8 @@ ConvGrads conv1d_backward(const Tensor& x, const Tensor& w, const Tensor& dy, Co
 ConvGrads conv2d_backward(const Tensor& x, const Tensor& w, const Tensor& dy, ConvOptions options,
                           bool needs_dx, bool needs_dw, bool needs_dbias);
 
-// ---- rows of neural networks (ops_nn.cpp), over the last dimension unless said otherwise ---------
+// ---- rows of neural networks (ops_nn.cpp), over the last dimension unless said otherwise
+// ---------
 Tensor softmax(const Tensor& x);
 Tensor softmax_backward(const Tensor& dy, const Tensor& y, double scale = 1);
 Tensor log_softmax(const Tensor& x);
@@ -158,7 +172,8 @@ LossAndGrad ctc(const Tensor& logits, const Tensor& targets, const Lengths& inpu
 /// x (B, L, H, E), angles (L, E / 2)
 Tensor rotary(const Tensor& x, const Tensor& angles, bool inverse = false);
 
-// ---- indexing (ops_index.cpp): indices are i64 or i32 and are checked -----------------------------
+// ---- indexing (ops_index.cpp): indices are i64 or i32 and are checked
+// -----------------------------
 Tensor gather(const Tensor& x, int dim, const Tensor& index);
 /// y = x with y[.., index[.., i, ..], ..] += src[.., i, ..]
 Tensor scatter_add(const Tensor& x, int dim, const Tensor& index, const Tensor& src);

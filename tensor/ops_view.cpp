@@ -84,6 +84,7 @@ bool view_strides(const Tensor& x, const Shape& shape, Strides* strides) {
 
 // An in-place target must have one memory cell per element.
 void check_writable(const Tensor& y, const char* op) {
+  if (y.numel() == 0) return;
   for (int d = 0; d < y.dim(); ++d) {
     CENTROID_CHECK(y.strides()[d] != 0 || y.shape()[d] <= 1, op, ": the target of shape ",
                    y.shape(),

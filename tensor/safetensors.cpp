@@ -128,8 +128,9 @@ Entry read_entry(const std::string& name, const json& object, const std::string&
 // The header's tensors in order of their bytes; its metadata go to `metadata`.
 std::vector<Entry> read_header(const std::string& text, const std::string& what,
                                std::map<std::string, std::string>& metadata) {
+  const json header = parse_json(text, what);
   std::vector<Entry> entries;
-  for (const auto& [name, value] : parse_json(text, what).items()) {
+  for (const auto& [name, value] : header.items()) {
     CENTROID_CHECK(value.is_object(), what, quote(name), ": expected an object, got ",
                    kind_of(value));
     if (name != kMetadata) {

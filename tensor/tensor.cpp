@@ -11,9 +11,9 @@ namespace centroid {
 int64_t Tensor::size(int dim) const { return shape()[normalize_dim(dim, this->dim(), "size")]; }
 
 bool Tensor::is_contiguous() const {
+  if (numel() == 0) return true;
   int64_t step = 1;
   for (int i = dim() - 1; i >= 0; --i) {
-    if (impl_->shape[i] == 0) return true;
     if (impl_->shape[i] != 1 && impl_->strides[i] != step) return false;
     step *= impl_->shape[i];
   }

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
-#include <set>
 
+#include "apps/audio/fields.h"
 #include "tensor/error.h"
 #include "tensor/rng.h"
 
@@ -18,9 +17,8 @@ struct Span {
 
 /// A stretch of 0..max_width elements anywhere in 0..n.
 Span draw_span(Rng& rng, int64_t n, int64_t max_width) {
-  const auto width =
-      static_cast<int64_t>(rng.below(static_cast<uint64_t>(std::min(n, max_width)) + 1));
-  const auto begin = static_cast<int64_t>(rng.below(static_cast<uint64_t>(n - width) + 1));
+  const auto width = static_cast<int64_t>(rng.below(std::min(n, max_width) + 1));
+  const auto begin = static_cast<int64_t>(rng.below(n - width + 1));
   return {begin, begin + width};
 }
 
@@ -43,39 +41,21 @@ void for_each_field(Options& o, Field field) {
 }  // namespace
 
 void validate(const SpecAugmentOptions& o) {
-  const auto check = [](const char* name, int value) {
+  for (const auto& [name, value] :
+       {std::pair{"freq_masks", o.freq_masks}, std::pair{"freq_width", o.freq_width},
+        std::pair{"time_masks", o.time_masks}, std::pair{"time_width", o.time_width}}) {
     CENTROID_CHECK(value >= 0, "specaugment: ", name, ": expected 0 or more, got ", value);
-  };
-  check("freq_masks", o.freq_masks);
-  check("freq_width", o.freq_width);
-  check("time_masks", o.time_masks);
-  check("time_width", o.time_width);
+  }
   CENTROID_CHECK(o.time_fraction >= 0 && o.time_fraction <= 1,
                  "specaugment: time_fraction: expected 0..1, got ", o.time_fraction);
 }
 
 void to_json(nlohmann::json& json, const SpecAugmentOptions& options) {
-  json = nlohmann::json::object();
-  for_each_field(options, [&](const char* name, const auto& value) { json[name] = value; });
+  json = write_fields(options);
 }
 
 void from_json(const nlohmann::json& json, SpecAugmentOptions& options) {
-  CENTROID_CHECK(json.is_object(), "specaugment: expected a JSON object, got ", json.dump());
-  options = {};
-  std::set<std::string> known;
-  for_each_field(options, [&](const char* name, auto& value) {
-    known.insert(name);
-    if (!json.contains(name)) return;
-    try {
-      json.at(name).get_to(value);
-    } catch (const nlohmann::json::exception& error) {
-      throw Error(
-          concat("specaugment: ", name, ": got ", json.at(name).dump(), ": ", error.what()));
-    }
-  });
-  for (const auto& [key, value] : json.items()) {
-    CENTROID_CHECK(known.count(key) == 1, "specaugment: unknown key ", key);
-  }
+  read_fields(json, options, "specaugment");
   validate(options);
 }
 

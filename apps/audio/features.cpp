@@ -6,12 +6,11 @@
 #include <cmath>
 #include <memory>
 #include <numbers>
-#include <set>
 #ifdef CENTROID_HAVE_KISSFFT
 #include <kissfft/kiss_fftr.h>
 #endif
-#include <nlohmann/json.hpp>
 
+#include "apps/audio/fields.h"
 #include "tensor/error.h"
 #include "tensor/rng.h"
 
@@ -31,7 +30,6 @@ constexpr double kMinStddev = 1e-5;
 double mel(double hertz) { return 1127.0 * std::log1p(hertz / 700.0); }
 
 double window_value(Window window, int64_t n, int64_t length) {
-  if (length == 1) return 1.0;
   const double c =
       std::cos(2 * std::numbers::pi * static_cast<double>(n) / static_cast<double>(length - 1));
   switch (window) {
@@ -51,6 +49,11 @@ double upper_edge(const FbankOptions& o) {
   return o.high_freq > 0 ? o.high_freq : 0.5 * o.rate + o.high_freq;
 }
 
+/// Mels between the centres of neighbouring triangles.
+double mel_step(const FbankOptions& o) {
+  return (mel(upper_edge(o)) - mel(o.low_freq)) / (o.bins + 1);
+}
+
 int64_t samples_of(const FbankOptions& o, double ms) {
   return static_cast<int64_t>(o.rate * 0.001 * ms);
 }
@@ -63,30 +66,21 @@ int64_t reflect(int64_t i, int64_t n) {
 
 }  // namespace
 
-std::string name_of(Window window) {
-  for (const auto& [value, name] : kWindows) {
-    if (value == window) return name;
-  }
-  throw Error("window: not a window type");
-}
+std::string name_of(Window window) { return find_name(kWindows, window, "window"); }
 
-Window window_from(const std::string& name) {
-  for (const auto& [value, known] : kWindows) {
-    if (name == known) return value;
-  }
-  throw Error(concat("window: expected povey, hamming, hanning or rectangular, got ", name));
-}
+Window window_from(const std::string& name) { return find_value(kWindows, name, "window"); }
 
 void validate(const FbankOptions& o) {
   const double nyquist = 0.5 * o.rate;
   CENTROID_CHECK(o.rate > 0, "fbank: rate: expected Hz above 0, got ", o.rate);
   // The upper bounds keep sizes within memory; no speech front end comes near them.
-  CENTROID_CHECK(o.frame_length_ms > 0 && samples_of(o, std::min(o.frame_length_ms, 1e9)) >= 2 &&
-                     o.frame_length_ms <= 10000,
+  const auto spans = [&](double ms, int samples) {
+    return ms > 0 && ms <= 10000 && samples_of(o, ms) >= samples;
+  };
+  CENTROID_CHECK(spans(o.frame_length_ms, 2),
                  "fbank: frame_length_ms: expected 2 samples .. 10 s, got ", o.frame_length_ms,
                  " ms");
-  CENTROID_CHECK(o.frame_shift_ms > 0 && samples_of(o, std::min(o.frame_shift_ms, 1e9)) >= 1 &&
-                     o.frame_shift_ms <= 10000,
+  CENTROID_CHECK(spans(o.frame_shift_ms, 1),
                  "fbank: frame_shift_ms: expected 1 sample .. 10 s, got ", o.frame_shift_ms, " ms");
   CENTROID_CHECK(o.bins >= 1 && o.bins <= 100000, "fbank: bins: expected 1 or more, got ", o.bins);
   CENTROID_CHECK(o.low_freq >= 0 && o.low_freq < nyquist, "fbank: low_freq: expected 0 <= f < ",
@@ -119,8 +113,7 @@ Fbank::Fbank(FbankOptions options) : options_(std::move(options)) {
 }
 
 void Fbank::build_triangles() {
-  const double low = mel(options_.low_freq), high = mel(upper_edge(options_));
-  const double step = (high - low) / (options_.bins + 1);
+  const double low = mel(options_.low_freq), step = mel_step(options_);
   for (int b = 0; b < options_.bins; ++b) {
     const double left = low + b * step, centre = left + step, right = centre + step;
     Triangle triangle;
@@ -209,6 +202,11 @@ Features Fbank::operator()(const Sound& sound, Rng* rng) const {
   }
 #endif
   return out;
+}
+
+double centre_hertz(const FbankOptions& options, int64_t bin) {
+  const double centre = mel(options.low_freq) + static_cast<double>(bin + 1) * mel_step(options);
+  return 700.0 * std::expm1(centre / 1127.0);
 }
 
 double frame_seconds(const FbankOptions& options, int64_t subsampling) {
@@ -303,48 +301,17 @@ void for_each_field(Options& o, Field field) {
   field("floor", o.floor);
 }
 
-void read_field(const nlohmann::json& value, Window& out) {
-  out = window_from(value.get<std::string>());
-}
-void read_field(const nlohmann::json& value, int& out) {
-  CENTROID_CHECK(value.is_number_integer(), "expected an integer");
-  out = value.get<int>();
-}
-template <typename T>
-void read_field(const nlohmann::json& value, T& out) {
-  out = value.get<T>();
-}
-
 }  // namespace
 
-void to_json(nlohmann::json& json, const FbankOptions& options) {
-  json = nlohmann::json::object();
-  for_each_field(options, [&](const char* name, const auto& value) {
-    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, Window>) {
-      json[name] = name_of(value);
-    } else {
-      json[name] = value;
-    }
-  });
+void to_json(nlohmann::json& json, Window window) { json = name_of(window); }
+void from_json(const nlohmann::json& json, Window& window) {
+  window = window_from(json.get<std::string>());
 }
 
+void to_json(nlohmann::json& json, const FbankOptions& options) { json = write_fields(options); }
+
 void from_json(const nlohmann::json& json, FbankOptions& options) {
-  CENTROID_CHECK(json.is_object(), "fbank options: expected a JSON object, got ", json.dump());
-  options = {};
-  std::set<std::string> known;
-  for_each_field(options, [&](const char* name, auto& value) {
-    known.insert(name);
-    if (!json.contains(name)) return;
-    try {
-      read_field(json.at(name), value);
-    } catch (const std::exception& error) {
-      throw Error(
-          concat("fbank options: ", name, ": got ", json.at(name).dump(), ": ", error.what()));
-    }
-  });
-  for (const auto& [key, value] : json.items()) {
-    CENTROID_CHECK(known.count(key) == 1, "fbank options: unknown key ", key);
-  }
+  read_fields(json, options, "fbank options");
   validate(options);
 }
 

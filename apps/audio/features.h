@@ -35,6 +35,8 @@ enum class Window {
 /// Names as on the command line and in JSON. `window_from` throws listing the valid names.
 std::string name_of(Window window);
 Window window_from(const std::string& name);
+void to_json(nlohmann::json& json, Window window);
+void from_json(const nlohmann::json& json, Window& window);
 
 /// Options of the filterbank; the defaults are Kaldi's, except for 40 bins and no dither.
 struct FbankOptions {
@@ -100,6 +102,9 @@ class Fbank {
   std::vector<double> window_;
   std::vector<Triangle> triangles_;
 };
+
+/// Hz at the top of the mel triangle number `bin`.
+double centre_hertz(const FbankOptions& options, int64_t bin);
 
 /// Seconds between frames, after `subsampling` frames became one.
 double frame_seconds(const FbankOptions& options, int64_t subsampling = 1);

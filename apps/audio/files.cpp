@@ -75,6 +75,16 @@ std::vector<std::string> read_lines(const std::string& path) {
   return lines;
 }
 
+std::vector<Line> read_entries(const std::string& path) {
+  std::vector<Line> entries;
+  size_t number = 0;
+  for (const std::string& line : read_lines(path)) {
+    ++number;
+    if (std::string text = trim(line); !text.empty()) entries.push_back({number, std::move(text)});
+  }
+  return entries;
+}
+
 void make_folder(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);
@@ -104,6 +114,17 @@ std::vector<std::string> list_files(const std::string& folder, std::string_view 
   CENTROID_CHECK(!error, folder, ": the folder cannot be read: ", error.message());
   std::sort(found.begin(), found.end());
   return found;
+}
+
+std::string find_sound(const std::vector<std::string>& folders, const std::string& name) {
+  std::error_code error;
+  for (const fs::path folder : folders) {
+    for (const char* extension : {"", ".wav", ".flac", ".mp3", ".ogg", ".opus"}) {
+      const fs::path path = folder / (name + extension);
+      if (fs::is_regular_file(path, error)) return path.string();
+    }
+  }
+  return (fs::path(folders[0]) / name).string();
 }
 
 std::string trim(std::string_view text) {

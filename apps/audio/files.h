@@ -16,12 +16,25 @@ std::string read_text(const std::string& path);
 /// line.
 std::vector<std::string> read_lines(const std::string& path);
 
+/// One line of a file, without white space at its ends, and its number from 1.
+struct Line {
+  size_t number;
+  std::string text;
+};
+
+/// `read_lines` without blank lines.
+std::vector<Line> read_entries(const std::string& path);
+
 /// Creates a folder and its parents. Throws with the system's reason.
 void make_folder(const std::string& path);
 
 /// The paths (relative to `folder`, sorted, '/' separators) of the regular files below it whose
 /// name ends in `suffix`. Throws when the folder is missing.
 std::vector<std::string> list_files(const std::string& folder, std::string_view suffix);
+
+/// The sound file `name` in the first of `folders` that has it, as it is or with a usual extension
+/// added; the place where it was expected if there is none.
+std::string find_sound(const std::vector<std::string>& folders, const std::string& name);
 
 /// Throws unless `path` is a folder; `what` begins the message.
 void check_folder(const std::string& what, const std::string& path);

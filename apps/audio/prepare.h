@@ -7,6 +7,7 @@
 
 #include "apps/audio/manifest.h"
 #include "apps/audio/vocab.h"
+#include "tensor/error.h"
 
 namespace centroid::audio {
 
@@ -15,11 +16,35 @@ struct Problem {
   std::string id, what;
 };
 
+/// Runs `use`; when it throws, that becomes a problem of `id` (as it is then) and the result false.
+template <typename F>
+bool attempt(std::vector<Problem>& problems, const std::string& id, const F& use) {
+  try {
+    use();
+    return true;
+  } catch (const Error& error) {
+    problems.push_back({id, error.what()});
+    return false;
+  }
+}
+
 /// What a reader found, in the order of the corpus (by id where the corpus has no order).
 struct Prepared {
   std::vector<Utterance> utterances;
   std::vector<Problem> problems;
+
+  /// Adds an utterance that `fill(utterance)` completes or, when that throws, a problem of its id.
+  template <typename F>
+  void add(const std::string& id, const F& fill) {
+    Utterance u;
+    u.id = id;
+    if (attempt(problems, u.id, [&] { fill(u); })) utterances.push_back(std::move(u));
+  }
 };
+
+/// The English words of the figures 0-9.
+constexpr const char* kFigures[] = {"zero", "one", "two",   "three", "four",
+                                    "five", "six", "seven", "eight", "nine"};
 
 /// A Festvox voice: `etc/txt.done.data`, `wav/ID.wav`, `lab/ID.lab`. `root` may be any folder above
 /// the voice. `+` (stress mark of festvox-ru) is taken out of the text. The phones are those of

@@ -44,72 +44,69 @@ double hash_fraction(const std::string& id) {
   return static_cast<double>(hash >> 11) * 0x1p-53;
 }
 
+using Set = std::vector<Utterance> Splits::*;
+
+/// Puts each utterance into the set that `choose` names.
+template <typename F>
+Splits split_by(const Prepared& prepared, const F& choose) {
+  Splits splits;
+  for (const Utterance& u : prepared.utterances) (splits.*choose(u)).push_back(u);
+  return splits;
+}
+
 }  // namespace
 
 void check_utterances(Prepared& prepared, const CheckOptions& options) {
   std::vector<Utterance> good;
   std::set<std::string> ids;
   for (Utterance& u : prepared.utterances) {
-    try {
+    const bool usable = attempt(prepared.problems, u.id, [&] {
       check_one(u, options);
       CENTROID_CHECK(ids.insert(u.id).second, "the id appears twice");
-      good.push_back(std::move(u));
-    } catch (const Error& error) {
-      prepared.problems.push_back({u.id, error.what()});
-    }
+    });
+    if (usable) good.push_back(std::move(u));
   }
   prepared.utterances = std::move(good);
 }
 
 Splits split_every_10th(const Prepared& prepared) {
-  std::set<std::string> sorted;
-  for (const Utterance& u : prepared.utterances) sorted.insert(u.id);
-  for (const Problem& p : prepared.problems) sorted.insert(p.id);
-  std::map<std::string, int64_t> position;
-  for (const std::string& id : sorted)
-    position.emplace(id, static_cast<int64_t>(position.size()) + 1);
-  Splits splits;
-  for (const Utterance& u : prepared.utterances) {
-    const int64_t place = position.at(u.id) % 10;
-    (place == 0 ? splits.test : place == 5 ? splits.dev : splits.train).push_back(u);
-  }
-  return splits;
+  std::set<std::string> ids;
+  for (const Utterance& u : prepared.utterances) ids.insert(u.id);
+  for (const Problem& p : prepared.problems) ids.insert(p.id);
+  std::map<std::string, int> places;  // from 1, of each ten
+  for (const std::string& id : ids) places.emplace(id, (places.size() + 1) % 10);
+  return split_by(prepared, [&](const Utterance& u) {
+    const int place = places.at(u.id);
+    return place == 0 ? &Splits::test : place == 5 ? &Splits::dev : &Splits::train;
+  });
 }
 
 Splits split_by_hash(const Prepared& prepared, double dev, double test) {
-  CENTROID_CHECK(
-      dev >= 0 && test >= 0 && dev + test < 1,
-      "split: expected fractions for dev and test >= 0 that leave something to train on, got ", dev,
-      " and ", test);
-  Splits splits;
-  for (const Utterance& u : prepared.utterances) {
+  CENTROID_CHECK(dev >= 0 && test >= 0 && dev + test < 1, "split: expected fractions for dev and ",
+                 "test >= 0 that leave something to train on, got ", dev, " and ", test);
+  return split_by(prepared, [&](const Utterance& u) {
     const double h = hash_fraction(u.id);
-    (h < test ? splits.test : h < test + dev ? splits.dev : splits.train).push_back(u);
-  }
-  return splits;
+    return h < test ? &Splits::test : h < test + dev ? &Splits::dev : &Splits::train;
+  });
 }
 
 Splits split_by_speaker(const Prepared& prepared, const std::vector<std::string>& dev,
                         const std::vector<std::string>& test) {
-  std::set<std::string> speakers;
-  for (const Utterance& u : prepared.utterances) speakers.insert(u.speaker);
-  const std::set<std::string> dev_set(dev.begin(), dev.end()), test_set(test.begin(), test.end());
-  for (const auto* wanted : {&dev_set, &test_set}) {
-    for (const std::string& speaker : *wanted) {
-      CENTROID_CHECK(speakers.count(speaker) == 1, "split: speaker ", speaker,
-                     " does not occur; there are ", join({speakers.begin(), speakers.end()}, ", "));
-      CENTROID_CHECK(dev_set.count(speaker) + test_set.count(speaker) == 1, "split: speaker ",
+  std::map<std::string, Set> sets;  // of each speaker
+  for (const Utterance& u : prepared.utterances) sets.emplace(u.speaker, &Splits::train);
+  std::vector<std::string> speakers;
+  for (const auto& [speaker, set] : sets) speakers.push_back(speaker);
+  for (const auto& [names, wanted] : {std::pair{&dev, &Splits::dev}, {&test, &Splits::test}}) {
+    for (const std::string& speaker : *names) {
+      const auto it = sets.find(speaker);
+      CENTROID_CHECK(it != sets.end(), "split: speaker ", speaker, " does not occur; there are ",
+                     join(speakers, ", "));
+      CENTROID_CHECK(it->second == &Splits::train || it->second == wanted, "split: speaker ",
                      speaker, " is named for dev and for test");
+      it->second = wanted;
     }
   }
-  Splits splits;
-  for (const Utterance& u : prepared.utterances) {
-    (test_set.count(u.speaker)  ? splits.test
-     : dev_set.count(u.speaker) ? splits.dev
-                                : splits.train)
-        .push_back(u);
-  }
-  return splits;
+  return split_by(prepared, [&](const Utterance& u) { return sets.at(u.speaker); });
 }
 
 Splits split_by_lists(const Prepared& prepared, const std::string& train, const std::string& dev,
@@ -118,9 +115,7 @@ Splits split_by_lists(const Prepared& prepared, const std::string& train, const 
   std::map<std::string, std::vector<Utterance>*> target;
   const auto read_list = [&](const std::string& path, std::vector<Utterance>* set) {
     if (path.empty()) return;
-    for (const std::string& line : read_lines(path)) {
-      const std::string id = trim(line);
-      if (id.empty()) continue;
+    for (const auto& [number, id] : read_entries(path)) {
       CENTROID_CHECK(target.emplace(id, set).second, path, ": ", id,
                      " is listed twice, here or in another list");
     }

@@ -1,6 +1,7 @@
 // The Free Spoken Digit Dataset and sequences of digits made of it.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 
@@ -16,9 +17,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const char* const kDigits[] = {"zero", "one", "two",   "three", "four",
-                               "five", "six", "seven", "eight", "nine"};
-
 /// One recorded digit.
 struct Take {
   Utterance utterance;
@@ -26,18 +24,22 @@ struct Take {
   Sound sound;
 };
 
-/// The parts of DIGIT_SPEAKER_TAKE, or false.
-bool parse_name(const std::string& stem, int* digit, std::string* speaker, int* take) {
-  const size_t first = stem.find('_'), last = stem.rfind('_');
-  double value = 0;
-  if (first != 1 || last <= first + 1 || stem[0] < '0' || stem[0] > '9') return false;
-  if (!parse_number(stem.substr(last + 1), &value) || value < 0 || value > 1e6 ||
-      value != std::floor(value))
-    return false;
-  *digit = stem[0] - '0';
-  *speaker = stem.substr(2, last - 2);
-  *take = static_cast<int>(value);
-  return true;
+/// The parts of DIGIT_SPEAKER_TAKE.
+struct TakeName {
+  int digit;
+  std::string speaker;
+  int number;
+};
+
+/// Throws when the name of the file has another form.
+TakeName parse_name(const std::string& stem) {
+  const size_t last = stem.rfind('_');
+  double number = -1;
+  const bool good = stem.find('_') == 1 && last > 2 && stem[0] >= '0' && stem[0] <= '9' &&
+                    parse_number(stem.substr(last + 1), &number) && number >= 0 && number <= 1e6 &&
+                    number == std::floor(number);
+  CENTROID_CHECK(good, "expected a name DIGIT_SPEAKER_TAKE.wav");
+  return {stem[0] - '0', stem.substr(2, last - 2), static_cast<int>(number)};
 }
 
 /// Makes the sequences of one set.
@@ -81,8 +83,8 @@ class SequenceMaker {
     const double span = options_.max_seconds - options_.min_seconds;
     const double target = options_.min_seconds + span * rng_.uniform();
     Utterance u;
-    std::string number = std::to_string(index);
-    number.insert(0, number.size() < 5 ? 5 - number.size() : 0, '0');
+    char number[24];
+    std::snprintf(number, sizeof number, "%05zu", index);
     u.id = concat("digits-", name_, "-", speaker, "-", number);
     u.speaker = speaker;
     Sound sound;
@@ -127,18 +129,10 @@ std::vector<Take> load_takes(const std::string& folder, std::vector<Problem>& pr
   Prepared takes = prepare_fsdd(folder);
   problems.insert(problems.end(), takes.problems.begin(), takes.problems.end());
   std::vector<Take> loaded;
-  for (Utterance& u : takes.utterances) {
-    try {
-      Take take;
-      take.sound = load_sound(u.audio);
-      int digit = 0;
-      std::string speaker;
-      parse_name(u.id, &digit, &speaker, &take.number);
-      take.utterance = std::move(u);
-      loaded.push_back(std::move(take));
-    } catch (const Error& error) {
-      problems.push_back({u.id, error.what()});
-    }
+  for (const Utterance& u : takes.utterances) {
+    attempt(problems, u.id, [&] {
+      loaded.push_back({u, parse_name(u.id).number, load_sound(u.audio)});
+    });
   }
   return loaded;
 }
@@ -151,16 +145,14 @@ Prepared prepare_fsdd(const std::string& folder) {
   const fs::path recordings = fs::is_directory(inner) ? inner : fs::path(folder);
   Prepared out;
   for (const std::string& file : list_files(recordings.string(), ".wav")) {
-    Utterance u;
-    u.id = fs::path(file).stem().string();
-    u.audio = (recordings / file).string();
-    int digit = 0, take = 0;
-    if (parse_name(u.id, &digit, &u.speaker, &take)) {
-      u.text = kDigits[digit];
-      out.utterances.push_back(std::move(u));
-    } else {
-      out.problems.push_back({file, "expected a name DIGIT_SPEAKER_TAKE.wav"});
-    }
+    out.add(file, [&](Utterance& u) {
+      const std::string stem = fs::path(file).stem().string();
+      const TakeName name = parse_name(stem);
+      u.id = stem;
+      u.audio = (recordings / file).string();
+      u.speaker = name.speaker;
+      u.text = kFigures[name.digit];
+    });
   }
   CENTROID_CHECK(!out.utterances.empty() || !out.problems.empty(),
                  "fsdd: expected DIGIT_SPEAKER_TAKE.wav files in ", recordings.string(),

@@ -47,20 +47,18 @@ Utterance parse_prompt(const std::string& line) {
 
 /// The phones of an xwaves label file: after the line `#`, lines END_SECONDS COLOUR PHONE.
 std::vector<std::string> read_labels(const std::string& path, bool keep_pauses) {
-  const std::vector<std::string> lines = read_lines(path);
+  const std::vector<Line> lines = read_entries(path);
   const auto header =
-      std::find_if(lines.begin(), lines.end(), [](const auto& l) { return trim(l) == "#"; });
+      std::find_if(lines.begin(), lines.end(), [](const Line& line) { return line.text == "#"; });
   CENTROID_CHECK(header != lines.end(), path, ": expected a header that ends with a line #");
   std::vector<std::string> phones;
   double previous = 0;
   for (auto line = header + 1; line != lines.end(); ++line) {
-    const std::vector<std::string> parts = split_words(*line);
-    if (parts.empty()) continue;
-    const auto number = line - lines.begin() + 1;
+    const std::vector<std::string> parts = split_words(line->text);
     double end = 0;
-    CENTROID_CHECK(parts.size() >= 3 && parse_number(parts[0], &end), path, ":", number,
-                   ": expected END_SECONDS COLOUR PHONE, got ", *line);
-    CENTROID_CHECK(end >= previous, path, ":", number, ": the labels go back in time, from ",
+    CENTROID_CHECK(parts.size() >= 3 && parse_number(parts[0], &end), path, ":", line->number,
+                   ": expected END_SECONDS COLOUR PHONE, got ", line->text);
+    CENTROID_CHECK(end >= previous, path, ":", line->number, ": the labels go back in time, from ",
                    previous, " s to ", end, " s");
     previous = end;
     if (keep_pauses || parts[2] != "pau") phones.push_back(parts[2]);
@@ -76,8 +74,6 @@ std::string speech_of(std::string sentence) {
   }
   sentence = trim(sentence);
   if (sentence.starts_with('(') && sentence.ends_with(')')) return "";
-  static const char* const kFigures[] = {"zero", "one", "two",   "three", "four",
-                                         "five", "six", "seven", "eight", "nine"};
   const auto figure = [&](size_t i) {
     return i < sentence.size() && sentence[i] >= '0' && sentence[i] <= '9';
   };
@@ -86,11 +82,7 @@ std::string speech_of(std::string sentence) {
     const bool single = figure(i) && !figure(i + 1) && (i == 0 || !figure(i - 1));
     const bool decimal = (i > 1 && sentence[i - 1] == '.' && figure(i - 2)) ||
                          (i + 1 < sentence.size() && sentence[i + 1] == '.' && figure(i + 2));
-    if (single && !decimal) {
-      out += kFigures[sentence[i] - '0'];
-    } else {
-      out += sentence[i];
-    }
+    out += single && !decimal ? kFigures[sentence[i] - '0'] : std::string(1, sentence[i]);
   }
   return out;
 }
@@ -102,20 +94,12 @@ Prepared prepare_festvox(const std::string& root, bool keep_pauses) {
   const bool labelled = fs::is_directory(voice / "lab");
   const std::string list = (voice / "etc/txt.done.data").string();
   Prepared out;
-  size_t number = 0;
-  for (const std::string& line : read_lines(list)) {
-    ++number;
-    if (trim(line).empty()) continue;
-    std::string id = concat(list, ":", number);
-    try {
-      Utterance u = parse_prompt(line);
-      id = u.id;
+  for (const auto& [number, line] : read_entries(list)) {
+    out.add(concat(list, ":", number), [&](Utterance& u) {
+      u = parse_prompt(line);
       u.audio = (voice / "wav" / (u.id + ".wav")).string();
       if (labelled) u.phones = read_labels((voice / "lab" / (u.id + ".lab")).string(), keep_pauses);
-      out.utterances.push_back(std::move(u));
-    } catch (const Error& error) {
-      out.problems.push_back({id, error.what()});
-    }
+    });
   }
   return out;
 }
@@ -123,27 +107,17 @@ Prepared prepare_festvox(const std::string& root, bool keep_pauses) {
 Prepared prepare_asterisk(const std::string& audio, const std::string& text_file) {
   check_folder("asterisk", audio);
   Prepared out;
-  size_t number = 0;
-  for (const std::string& line : read_lines(text_file)) {
-    ++number;
-    const std::string entry = trim(line);
-    if (entry.empty() || entry[0] == ';') continue;
-    const size_t colon = entry.find(": ");
-    if (colon == entry.npos) {
-      out.problems.push_back(
-          {concat(text_file, ":", number), concat("expected KEY: sentence, got ", entry)});
-      continue;
-    }
-    Utterance u;
-    u.id = trim(entry.substr(0, colon));
-    const std::string sentence = trim(entry.substr(colon + 1));
-    u.text = speech_of(sentence);
-    u.audio = (fs::path(audio) / (u.id + ".wav")).string();
-    if (u.text.empty()) {
-      out.problems.push_back({u.id, concat("no speech: ", sentence)});
-    } else {
-      out.utterances.push_back(std::move(u));
-    }
+  for (const auto& [number, entry] : read_entries(text_file)) {
+    if (entry[0] == ';') continue;
+    out.add(concat(text_file, ":", number), [&](Utterance& u) {
+      const size_t colon = entry.find(": ");
+      CENTROID_CHECK(colon != entry.npos, "expected KEY: sentence, got ", entry);
+      u.id = trim(entry.substr(0, colon));
+      const std::string sentence = trim(entry.substr(colon + 1));
+      u.text = speech_of(sentence);
+      u.audio = (fs::path(audio) / (u.id + ".wav")).string();
+      CENTROID_CHECK(!u.text.empty(), "no speech: ", sentence);
+    });
   }
   return out;
 }

@@ -56,11 +56,7 @@ char separator_of(const std::string& path, const std::string& first_line) {
   throw Error(concat(path, ":1: expected columns separated by tab, comma or |, got ", first_line));
 }
 
-struct Columns {
-  int path = 0, text = 1, speaker = -1;
-  bool named = false;
-};
-
+/// The first column that has one of these names, or -1.
 int find_column(const std::vector<std::string>& header, std::initializer_list<const char*> names) {
   for (const char* name : names) {
     for (size_t i = 0; i < header.size(); ++i) {
@@ -70,27 +66,6 @@ int find_column(const std::vector<std::string>& header, std::initializer_list<co
   return -1;
 }
 
-Columns columns_of(const std::vector<std::string>& header) {
-  Columns columns;
-  columns.path = find_column(header, {"path", "audio", "audio_filepath", "file", "filename",
-                                      "file_name", "wav", "wav_filename"});
-  columns.text = find_column(header, {"sentence", "text", "transcript", "transcription"});
-  columns.speaker = find_column(header, {"speaker", "speaker_id", "client_id"});
-  columns.named = columns.path >= 0 && columns.text >= 0;
-  return columns.named ? columns : Columns{};
-}
-
-std::string find_audio(const fs::path& folder, const std::string& name) {
-  std::error_code error;
-  for (const fs::path& base : {folder, folder / "clips"}) {
-    for (const char* extension : {"", ".wav", ".flac", ".mp3", ".ogg", ".opus"}) {
-      const fs::path path = base / (name + extension);
-      if (fs::is_regular_file(path, error)) return path.string();
-    }
-  }
-  return (folder / name).string();
-}
-
 }  // namespace
 
 Prepared prepare_table(const std::string& folder, const std::string& table) {
@@ -98,27 +73,27 @@ Prepared prepare_table(const std::string& folder, const std::string& table) {
   const std::vector<std::string> lines = read_lines(table);
   CENTROID_CHECK(!lines.empty(), table, ": expected lines of path and text, got an empty file");
   const std::vector<Row> rows = split_rows(table, lines, separator_of(table, lines[0]));
-  const Columns columns = columns_of(rows[0].fields);
-  const auto needed = static_cast<size_t>(std::max(columns.path, columns.text)) + 1;
+  const std::vector<std::string>& header = rows[0].fields;
+  int path = find_column(header, {"path", "audio", "audio_filepath", "file", "filename",
+                                  "file_name", "wav", "wav_filename"});
+  int text = find_column(header, {"sentence", "text", "transcript", "transcription"});
+  int speaker = find_column(header, {"speaker", "speaker_id", "client_id"});
+  const bool named = path >= 0 && text >= 0;
+  if (!named) path = 0, text = 1, speaker = -1;
+  const int needed = std::max(path, text) + 1;
   Prepared out;
-  for (size_t r = columns.named ? 1 : 0; r < rows.size(); ++r) {
-    const std::vector<std::string>& fields = rows[r].fields;
-    const std::string name = fields.size() >= needed ? trim(fields[columns.path]) : "";
-    if (name.empty()) {
-      out.problems.push_back(
-          {concat(table, ":", rows[r].line),
-           concat("expected a path and a text in ", needed, " columns, got ", fields.size())});
-      continue;
-    }
-    Utterance u;
-    u.audio = find_audio(folder, name);
-    const bool sound_name = fs::path(u.audio).extension() == fs::path(name).extension();
-    u.id = sound_name ? fs::path(name).replace_extension().generic_string() : name;
-    u.text = trim(fields[columns.text]);
-    if (columns.speaker >= 0 && static_cast<size_t>(columns.speaker) < fields.size()) {
-      u.speaker = trim(fields[columns.speaker]);
-    }
-    out.utterances.push_back(std::move(u));
+  for (size_t r = named ? 1 : 0; r < rows.size(); ++r) {
+    out.add(concat(table, ":", rows[r].line), [&, &fields = rows[r].fields](Utterance& u) {
+      const int columns = static_cast<int>(fields.size());
+      const std::string name = columns >= needed ? trim(fields[path]) : "";
+      CENTROID_CHECK(!name.empty(), "expected a path and a text in ", needed, " columns, got ",
+                     columns);
+      u.audio = find_sound({folder, folder + "/clips"}, name);
+      const bool sound_name = fs::path(u.audio).extension() == fs::path(name).extension();
+      u.id = sound_name ? fs::path(name).replace_extension().generic_string() : name;
+      u.text = trim(fields[text]);
+      if (speaker >= 0 && speaker < columns) u.speaker = trim(fields[speaker]);
+    });
   }
   return out;
 }

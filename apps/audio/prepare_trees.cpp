@@ -18,11 +18,8 @@ namespace {
 /// A Kaldi table: key, white space, value. Repeated keys become problems.
 std::map<std::string, std::string> read_scp(const fs::path& path, std::vector<Problem>& problems) {
   std::map<std::string, std::string> table;
-  size_t number = 0;
-  for (const std::string& line : read_lines(path.string())) {
-    ++number;
-    if (trim(line).empty()) continue;
-    FirstWord entry = first_word(line);
+  for (const auto& [number, line] : read_entries(path.string())) {
+    const FirstWord entry = first_word(line);
     if (!table.emplace(entry.word, entry.rest).second) {
       problems.push_back({entry.word, concat(path.string(), ":", number, ": appears twice")});
     }
@@ -53,16 +50,6 @@ void apply_segment(const std::string& segment, std::string* recording, Utterance
   *recording = parts[0];
   u->offset = begin;
   u->duration = end - begin;
-}
-
-/// The sound file `stem` with one of the usual extensions, or `stem`.flac if there is none.
-std::string with_extension(const fs::path& folder, const std::string& stem) {
-  std::error_code error;
-  for (const char* extension : {".flac", ".wav", ".ogg", ".opus", ".mp3"}) {
-    const fs::path path = folder / (stem + extension);
-    if (fs::exists(path, error)) return path.string();
-  }
-  return (folder / (stem + ".flac")).string();
 }
 
 }  // namespace
@@ -99,23 +86,18 @@ Prepared prepare_kaldi(const std::string& name) {
   for (const auto& [id, text] : texts) ids.insert(id);
   for (const auto& [id, rest] : segmented ? segments : recordings) ids.insert(id);
   for (const std::string& id : ids) {
-    try {
-      Utterance u;
-      u.id = id;
-      CENTROID_CHECK(texts.count(id) == 1, "no line in text");
+    out.add(id, [&](Utterance& u) {
+      CENTROID_CHECK(texts.contains(id), "no line in text");
       u.text = texts.at(id);
       std::string recording = id;
       if (segmented) {
-        CENTROID_CHECK(segments.count(id) == 1, "no line in segments");
+        CENTROID_CHECK(segments.contains(id), "no line in segments");
         apply_segment(segments.at(id), &recording, &u);
       }
-      CENTROID_CHECK(recordings.count(recording) == 1, "no line in wav.scp for ", recording);
+      CENTROID_CHECK(recordings.contains(recording), "no line in wav.scp for ", recording);
       u.audio = kaldi_audio(folder, recordings.at(recording));
-      if (speakers.count(id) == 1) u.speaker = speakers.at(id);
-      out.utterances.push_back(std::move(u));
-    } catch (const Error& error) {
-      out.problems.push_back({id, error.what()});
-    }
+      if (speakers.contains(id)) u.speaker = speakers.at(id);
+    });
   }
   return out;
 }
@@ -129,16 +111,14 @@ Prepared prepare_librispeech(const std::string& root) {
                  root, ", found none");
   for (const std::string& list : lists) {
     const fs::path path = fs::path(root) / list;
-    for (const std::string& line : read_lines(path.string())) {
-      if (trim(line).empty()) continue;
+    for (const auto& [number, line] : read_entries(path.string())) {
       const FirstWord entry = first_word(line);
-      Utterance u;
-      u.id = entry.word;
-      u.text = entry.rest;
-      u.speaker = u.id.substr(0, u.id.find('-'));
-      u.audio = with_extension(path.parent_path(), u.id);
-      transcribed.insert(u.id);
-      out.utterances.push_back(std::move(u));
+      transcribed.insert(entry.word);
+      out.add(entry.word, [&](Utterance& u) {
+        u.text = entry.rest;
+        u.speaker = u.id.substr(0, u.id.find('-'));
+        u.audio = find_sound({path.parent_path().string()}, u.id);
+      });
     }
   }
   for (const std::string& file : list_files(root, ".flac")) {

@@ -96,22 +96,15 @@ std::string summary(const std::string& set, const std::string& name, const Error
 }
 
 std::string format_alignment(const std::vector<AlignedPair>& alignment, int width) {
-  std::string ref, hyp, ops, out;
+  const std::string labels[] = {"REF: ", "HYP: ", "OP:  "};
+  std::string lines[3], out;
   int used = 0;
-  const auto flush = [&] {
-    for (std::string* line : {&ref, &hyp, &ops}) {
-      line->erase(line->find_last_not_of(' ') + 1);
-      out += *line + "\n";
-    }
-  };
   const auto start = [&] {
-    ref = "REF: ";
-    hyp = "HYP: ";
-    ops = "OP:  ";
+    std::copy(std::begin(labels), std::end(labels), lines);
     used = 5;
   };
-  const auto cell = [](std::string* line, const std::string& text, int columns) {
-    *line += text + std::string(columns - display_width(text) + 1, ' ');
+  const auto flush = [&] {
+    for (std::string& line : lines) out += line.erase(line.find_last_not_of(' ') + 1) + "\n";
   };
   start();
   for (const AlignedPair& pair : alignment) {
@@ -122,10 +115,12 @@ std::string format_alignment(const std::vector<AlignedPair>& alignment, int widt
       start();
     }
     used += columns + 1;
-    const std::string gap(columns, '*');
-    cell(&ref, pair.edit == Edit::insertion ? gap : pair.ref, columns);
-    cell(&hyp, pair.edit == Edit::deletion ? gap : pair.hyp, columns);
-    cell(&ops, std::string(1, static_cast<char>(pair.edit)), columns);
+    const std::string gap(columns, '*'), edit(1, static_cast<char>(pair.edit));
+    const std::string cells[] = {pair.edit == Edit::insertion ? gap : pair.ref,
+                                 pair.edit == Edit::deletion ? gap : pair.hyp, edit};
+    for (int i = 0; i < 3; ++i) {
+      lines[i] += cells[i] + std::string(columns - display_width(cells[i]) + 1, ' ');
+    }
   }
   flush();
   return out;

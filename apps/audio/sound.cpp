@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
+#include <string_view>
 #ifdef CENTROID_HAVE_SNDFILE
 #include <sndfile.h>
 #endif
@@ -12,7 +15,6 @@
 #include <samplerate.h>
 #endif
 
-#include "apps/audio/truncation.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 
@@ -23,6 +25,78 @@ namespace fs = std::filesystem;
 namespace {
 
 #ifdef CENTROID_HAVE_SNDFILE
+
+// libsndfile reads most containers that stop early as if the header had promised less; compressed
+// files (FLAC, MP3, Ogg) fail while they are decoded, which load_segment checks.
+
+uint32_t little_endian(std::string_view bytes) {
+  uint32_t value = 0;
+  for (size_t i = bytes.size(); i-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[i]);
+  return value;
+}
+
+/// Walks the chunks of a RIFF WAVE file up to `data`.
+void check_wav(const std::string& path, std::ifstream& in, uint64_t file_bytes) {
+  uint32_t block = 0, format = 0;
+  for (uint64_t at = 12; at + 8 <= file_bytes;) {
+    std::string chunk(24, '\0');
+    in.clear();
+    in.seekg(static_cast<std::streamoff>(at));
+    in.read(chunk.data(), static_cast<std::streamsize>(chunk.size()));
+    const std::string_view view = chunk;
+    const uint32_t size = little_endian(view.substr(4, 4));
+    if (view.starts_with("fmt ")) {
+      format = little_endian(view.substr(8, 2));
+      block = little_endian(view.substr(20, 2));
+    } else if (view.starts_with("data")) {
+      const uint64_t present = file_bytes - at - 8;
+      if (size == 0xFFFFFFFF || size <= present) return;
+      const bool frames = block > 0 && (format == 1 || format == 3 || format == 0xFFFE);
+      const uint64_t unit = frames ? block : 1;
+      throw Error(concat(path, ": truncated: the header promises ", size / unit,
+                         frames ? " frames" : " bytes", ", the file holds ", present / unit));
+    }
+    at += 8 + uint64_t{size} + size % 2;
+  }
+}
+
+/// SPHERE: a text header with `sample_count -i N`.
+void check_sphere(const std::string& path, const std::string& header, int64_t frames) {
+  const size_t at = header.find("sample_count -i ");
+  if (at == header.npos) return;
+  const long long promised = std::strtoll(header.c_str() + at + 16, nullptr, 10);
+  CENTROID_CHECK(promised <= frames, path, ": truncated: the header promises ", promised,
+                 " frames, the file holds ", frames);
+}
+
+/// The other containers: libsndfile notes the mismatch and goes on.
+void check_log(const std::string& path, const std::string& log) {
+  for (const std::string_view field :
+       {"SSND :", "Data Size   :", "Calculated frame count", "riff :"}) {
+    const size_t at = log.find(field);
+    if (at == log.npos) continue;
+    const std::string line = log.substr(at, log.find('\n', at) - at);
+    CENTROID_CHECK(line.find("should be") == line.npos && line.find("does not match") == line.npos,
+                   path, ": truncated: the header's size and the file's disagree: ", line);
+  }
+}
+
+/// Throws, naming both counts, when the WAV, RF64, W64, AIFF, AU or SPHERE file is shorter than its
+/// header says. `log` is libsndfile's log of the header, `frames` its frame count. A length of
+/// 0xFFFFFFFF ("unknown", written to pipes) is let pass.
+void check_not_truncated(const std::string& path, uint64_t bytes, const std::string& log,
+                         int64_t frames) {
+  std::ifstream in(path, std::ios::binary);
+  std::string head(1024, '\0');
+  in.read(head.data(), static_cast<std::streamsize>(head.size()));
+  if (head.starts_with("RIFF") && head.compare(8, 4, "WAVE") == 0) {
+    check_wav(path, in, bytes);
+  } else if (head.starts_with("NIST_1A")) {
+    check_sphere(path, head, frames);
+  } else {
+    check_log(path, log);
+  }
+}
 
 /// What libsndfile noted while it read the header.
 std::string log_of(SNDFILE* file) {
@@ -54,7 +128,7 @@ struct OpenSound {
     CENTROID_CHECK(info.samplerate > 0 && info.channels > 0, path,
                    ": expected a rate and channels above 0, got ", info.samplerate, " Hz and ",
                    info.channels, " channels");
-    check_not_truncated(path, log_of(file.get()), info.frames);
+    check_not_truncated(path, bytes, log_of(file.get()), info.frames);
     CENTROID_CHECK(info.frames != 0, path, ": the sound is empty (0 frames)");
   }
 
@@ -121,7 +195,7 @@ Sound load_segment(const std::string& path, double offset, double duration) {
 
 #endif
 
-[[maybe_unused]] void put(std::string* out, uint32_t value, int bytes) {
+void put(std::string* out, uint32_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) *out += static_cast<char>(value >> (8 * i) & 0xFF);
 }
 
@@ -187,17 +261,15 @@ void write_wav(const std::string& path, const Sound& sound) {
   const size_t bytes = sound.samples.size() * 2;
   CENTROID_CHECK(bytes < 0xFFFFFF00u, path, ": too long for a WAV file: ", sound.samples.size(),
                  " samples");
+  const auto rate = static_cast<uint32_t>(sound.rate);
   std::string out = "RIFF";
   out.reserve(44 + bytes);
   put(&out, static_cast<uint32_t>(36 + bytes), 4);
   out += "WAVEfmt ";
-  put(&out, 16, 4);
-  put(&out, 1, 2);  // PCM
-  put(&out, 1, 2);  // mono
-  put(&out, static_cast<uint32_t>(sound.rate), 4);
-  put(&out, static_cast<uint32_t>(sound.rate) * 2, 4);
-  put(&out, 2, 2);
-  put(&out, 16, 2);
+  // Chunk size, PCM, mono, rate, bytes per second, bytes per frame, bits per sample.
+  const std::pair<uint32_t, int> format[] = {{16, 4},       {1, 2}, {1, 2}, {rate, 4},
+                                             {rate * 2, 4}, {2, 2}, {16, 2}};
+  for (const auto& [value, width] : format) put(&out, value, width);
   out += "data";
   put(&out, static_cast<uint32_t>(bytes), 4);
   for (size_t i = 0; i < sound.samples.size(); ++i) {

@@ -42,27 +42,27 @@ bool within(char32_t code, const Range (&ranges)[N]) {
 }
 
 char32_t lower(char32_t c) {
-  if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
-  if (c >= 0xC0 && c <= 0xDE && c != 0xD7) return c + 32;
-  if (c == 0x130) return 'i';
-  if (c == 0x178) return 0xFF;
+  struct Shift {
+    char32_t first, last;
+    int distance;
+  };
+  // Latin-1, Greek, Cyrillic and Armenian letters lie in runs at one distance from their lower
+  // case.
+  constexpr Shift kShifts[] = {
+      {'A', 'Z', 32},       {0xC0, 0xD6, 32},   {0xD8, 0xDE, 32},   {0x130, 0x130, 'i' - 0x130},
+      {0x178, 0x178, -121}, {0x386, 0x386, 38}, {0x388, 0x38A, 37}, {0x38C, 0x38C, 64},
+      {0x38E, 0x38F, 63},   {0x391, 0x3A1, 32}, {0x3A3, 0x3AB, 32}, {0x400, 0x40F, 80},
+      {0x410, 0x42F, 32},   {0x4C0, 0x4C0, 15}, {0x531, 0x556, 48}};
+  for (const Shift& shift : kShifts) {
+    if (c >= shift.first && c <= shift.last) return c + shift.distance;
+  }
   // Latin Extended-A and Cyrillic beyond the basic alphabet alternate upper, lower.
   constexpr Range kEvenUpper[] = {{0x100, 0x137},   {0x14A, 0x177}, {0x1E00, 0x1E95},
                                   {0x1EA0, 0x1EFF}, {0x460, 0x481}, {0x48A, 0x4BF},
                                   {0x4D0, 0x52F},   {0x218, 0x21F}, {0x1DE, 0x1EF}};
   constexpr Range kOddUpper[] = {{0x139, 0x148}, {0x179, 0x17E}, {0x4C1, 0x4CE}, {0x1CD, 0x1DC}};
   if (within(c, kEvenUpper)) return c | 1;
-  if (within(c, kOddUpper)) return c % 2 == 1 ? c + 1 : c;
-  if (c == 0x386) return 0x3AC;
-  if (c >= 0x388 && c <= 0x38A) return c + 37;
-  if (c == 0x38C) return 0x3CC;
-  if (c == 0x38E || c == 0x38F) return c + 63;
-  if (c >= 0x391 && c <= 0x3AB && c != 0x3A2) return c + 32;
-  if (c >= 0x400 && c <= 0x40F) return c + 80;
-  if (c >= 0x410 && c <= 0x42F) return c + 32;
-  if (c == 0x4C0) return 0x4CF;
-  if (c >= 0x531 && c <= 0x556) return c + 48;
-  return c;
+  return within(c, kOddUpper) && c % 2 == 1 ? c + 1 : c;
 }
 
 bool is_space(char32_t c) {

@@ -1,11 +1,8 @@
 #include "apps/audio/vocab.h"
 
-#include <nlohmann/json.hpp>
-#include <set>
-
+#include "apps/audio/fields.h"
 #include "apps/audio/files.h"
 #include "apps/audio/text.h"
-#include "tensor/error.h"
 #include "tensor/file.h"
 
 namespace centroid::audio {
@@ -20,19 +17,9 @@ constexpr std::pair<Unit, const char*> kUnits[] = {
 
 }  // namespace
 
-std::string name_of(Unit unit) {
-  for (const auto& [value, name] : kUnits) {
-    if (value == unit) return name;
-  }
-  throw Error("unit: not a unit");
-}
+std::string name_of(Unit unit) { return find_name(kUnits, unit, "unit"); }
 
-Unit unit_from(const std::string& name) {
-  for (const auto& [value, known] : kUnits) {
-    if (name == known) return value;
-  }
-  throw Error(concat("unit: expected phones, characters or words, got ", name));
-}
+Unit unit_from(const std::string& name) { return find_value(kUnits, name, "unit"); }
 
 std::vector<std::string> symbols(const Utterance& utterance, Unit unit, bool lower) {
   if (unit == Unit::phones) return utterance.phones;
@@ -115,8 +102,7 @@ void from_json(const nlohmann::json& json, Vocab& vocab) {
     vocab = Vocab(unit_from(json.at("unit").get<std::string>()), std::move(tokens),
                   json.value("lowercase", false));
   } catch (const nlohmann::json::exception& error) {
-    throw Error(
-        concat("vocabulary: expected {\"unit\", \"lowercase\", \"tokens\"}: ", error.what()));
+    throw Error(concat(R"(vocabulary: expected {"unit", "lowercase", "tokens"}: )", error.what()));
   }
 }
 

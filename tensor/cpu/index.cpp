@@ -13,9 +13,22 @@ namespace {
 constexpr int64_t kGrain = 16384;    // elements a chunk should hold to be worth a thread
 constexpr int64_t kMinColumns = 64;  // narrowest block of columns worth its own pass over the index
 
-template <typename T>
-T* bytes_as(const Tensor& x) {
-  return reinterpret_cast<T*>(x.bytes());
+enum class Elements { moved, numeric };
+
+// Calls f with the data of x, index and y as pointers of their element types; elements that are
+// only moved may come as unsigned integers of their width.
+template <Elements elements, typename F>
+void with_data(const char* op, const Tensor& x, const Tensor& index, const Tensor& y, const F& f) {
+  dispatch_index(index.dtype(), op, [&]<typename I>() {
+    const auto call = [&]<typename T>() {
+      f(reinterpret_cast<const T*>(x.bytes()), index.data<I>(), reinterpret_cast<T*>(y.bytes()));
+    };
+    if constexpr (elements == Elements::moved) {
+      dispatch_bytes(y.dtype(), call);
+    } else {
+      dispatch_numeric(y.dtype(), op, call);
+    }
+  });
 }
 
 // Visits all rows (a, i) of an array (A, m, C) in parallel, as `f(a, i, c_begin, c_end)`; rows
@@ -73,58 +86,38 @@ void accumulate(T& y, T x) {
   }
 }
 
-template <typename T, typename I>
-void gather_rows(const Tensor& x, const Tensor& index, const Tensor& y) {
-  const T* px = bytes_as<T>(x);
-  const I* pi = index.data<I>();
-  T* py = bytes_as<T>(y);
-  const int64_t n = x.size(1), m = y.size(1), C = y.size(2);
-  for_each_row(y.size(0), m, C, [=](int64_t a, int64_t i, int64_t c_begin, int64_t c_end) {
-    const T* from = px + a * n * C;
-    const I* at = pi + (a * m + i) * C;
-    T* to = py + (a * m + i) * C;
-    for (int64_t c = c_begin; c < c_end; ++c) to[c] = from[at[c] * C + c];
-  });
-}
-
-template <typename T, typename I>
-void select_rows(const Tensor& x, const Tensor& index, const Tensor& y) {
-  const T* px = bytes_as<T>(x);
-  const I* pi = index.data<I>();
-  T* py = bytes_as<T>(y);
-  const int64_t n = x.size(1), m = y.size(1), C = y.size(2);
-  for_each_row(y.size(0), m, C, [=](int64_t a, int64_t i, int64_t c_begin, int64_t c_end) {
-    const T* from = px + (a * n + pi[i]) * C + c_begin;
-    T* to = py + (a * m + i) * C + c_begin;
-    if (c_end - c_begin == 1) {
-      *to = *from;
-    } else {
-      std::memcpy(to, from, (c_end - c_begin) * sizeof(T));
-    }
-  });
-}
-
 }  // namespace
 
 void gather(const Tensor& x, const Tensor& index, const Tensor& y) {
-  dispatch_bytes(x.dtype(), [&]<typename T>() {
-    dispatch_index(index.dtype(), "gather", [&]<typename I>() { gather_rows<T, I>(x, index, y); });
+  const int64_t A = y.size(0), n = x.size(1), m = y.size(1), C = y.size(2);
+  with_data<Elements::moved>("gather", x, index, y, [=](auto* px, auto* pi, auto* py) {
+    for_each_row(A, m, C, [=](int64_t a, int64_t i, int64_t c_begin, int64_t c_end) {
+      const auto* from = px + a * n * C;
+      const auto* at = pi + (a * m + i) * C;
+      auto* to = py + (a * m + i) * C;
+      for (int64_t c = c_begin; c < c_end; ++c) to[c] = from[at[c] * C + c];
+    });
   });
 }
 
 void index_select(const Tensor& x, const Tensor& index, const Tensor& y) {
-  dispatch_bytes(x.dtype(), [&]<typename T>() {
-    dispatch_index(index.dtype(), "index_select",
-                   [&]<typename I>() { select_rows<T, I>(x, index, y); });
+  const int64_t A = y.size(0), n = x.size(1), m = y.size(1), C = y.size(2);
+  with_data<Elements::moved>("index_select", x, index, y, [=](auto* px, auto* pi, auto* py) {
+    for_each_row(A, m, C, [=](int64_t a, int64_t i, int64_t c_begin, int64_t c_end) {
+      const auto* from = px + (a * n + pi[i]) * C + c_begin;
+      auto* to = py + (a * m + i) * C + c_begin;
+      if (c_end - c_begin == 1) {
+        *to = *from;
+      } else {
+        std::memcpy(to, from, (c_end - c_begin) * sizeof *to);
+      }
+    });
   });
 }
 
 void scatter_add(const Tensor& index, const Tensor& x, const Tensor& y) {
   const int64_t A = y.size(0), n = y.size(1), C = y.size(2), m = x.size(1);
-  auto run = [&]<typename T, typename I>() {
-    const T* px = x.data<T>();
-    const I* pi = index.data<I>();
-    T* py = y.data<T>();
+  with_data<Elements::numeric>("scatter_add", x, index, y, [=](auto* px, auto* pi, auto* py) {
     for_each_destination(A, m, n, C, [=](const Block& block) {
       for (int64_t i = 0; i < m; ++i) {
         const int64_t row = (block.a * m + i) * C;
@@ -135,48 +128,31 @@ void scatter_add(const Tensor& index, const Tensor& x, const Tensor& y) {
         }
       }
     });
-  };
-  dispatch_numeric(y.dtype(), "scatter_add", [&]<typename T>() {
-    dispatch_index(index.dtype(), "scatter_add",
-                   [&]<typename I>() { run.template operator()<T, I>(); });
   });
 }
 
 void index_add(const Tensor& index, const Tensor& x, const Tensor& y) {
   const int64_t A = y.size(0), n = y.size(1), C = y.size(2), m = x.size(1);
-  auto run = [&]<typename T, typename I>() {
-    const T* px = x.data<T>();
-    const I* pi = index.data<I>();
-    T* py = y.data<T>();
+  with_data<Elements::numeric>("index_add", x, index, y, [=](auto* px, auto* pi, auto* py) {
     for_each_destination(A, m, n, C, [=](const Block& block) {
       for (int64_t i = 0; i < m; ++i) {
         const int64_t j = pi[i];
         if (j < block.n_begin || j >= block.n_end) continue;
-        const T* from = px + (block.a * m + i) * C;
-        T* to = py + (block.a * n + j) * C;
+        const auto* from = px + (block.a * m + i) * C;
+        auto* to = py + (block.a * n + j) * C;
         for (int64_t c = block.c_begin; c < block.c_end; ++c) accumulate(to[c], from[c]);
       }
     });
-  };
-  dispatch_numeric(y.dtype(), "index_add", [&]<typename T>() {
-    dispatch_index(index.dtype(), "index_add",
-                   [&]<typename I>() { run.template operator()<T, I>(); });
   });
 }
 
 void one_hot(const Tensor& index, const Tensor& y) {
   const int64_t R = y.size(0), V = y.size(1);
-  auto run = [&]<typename T, typename I>() {
-    const I* pi = index.data<I>();
-    T* py = y.data<T>();
+  with_data<Elements::numeric>("one_hot", y, index, y, [=](auto*, auto* pi, auto* py) {
     for_each_row(1, R, V, [=](int64_t, int64_t r, int64_t c_begin, int64_t c_end) {
-      std::fill(py + r * V + c_begin, py + r * V + c_end, T(0));
-      if (pi[r] >= c_begin && pi[r] < c_end) py[r * V + pi[r]] = T(1);
+      std::fill(py + r * V + c_begin, py + r * V + c_end, 0);
+      if (pi[r] >= c_begin && pi[r] < c_end) py[r * V + pi[r]] = 1;
     });
-  };
-  dispatch_numeric(y.dtype(), "one_hot", [&]<typename T>() {
-    dispatch_index(index.dtype(), "one_hot",
-                   [&]<typename I>() { run.template operator()<T, I>(); });
   });
 }
 

@@ -39,32 +39,33 @@ Key<T> key_of(T x) {
 }
 
 template <typename K>
-Packed<K> pack(K key, K low) {
-  return Packed<K>{key} << (8 * sizeof(K)) | low;
-}
-template <typename K>
-K high_part(Packed<K> packed) {
-  return static_cast<K>(packed >> (8 * sizeof(K)));
-}
-template <typename K>
-K low_part(Packed<K> packed) {
-  return static_cast<K>(packed);
+Packed<K> pack(K key, K position) {
+  return Packed<K>{key} << (8 * sizeof(K)) | position;
 }
 
 template <typename T>
-void sort_row(const T* x, int64_t n, bool descending, std::vector<Packed<Key<T>>>& order, T* values,
-              int64_t* index) {
+class Sorter {
   using K = Key<T>;
-  for (int64_t i = 0; i < n; ++i) {
-    const K key = key_of(x[i]);
-    order[i] = pack<K>(descending ? static_cast<K>(~key) : key, static_cast<K>(i));
+
+ public:
+  Sorter(int64_t n, bool descending) : descending_(descending), order_(n) {}
+
+  void run(const T* x, int64_t n, T* values, int64_t* index) {
+    for (int64_t i = 0; i < n; ++i) {
+      const K key = key_of(x[i]);
+      order_[i] = pack<K>(descending_ ? static_cast<K>(~key) : key, static_cast<K>(i));
+    }
+    std::sort(order_.begin(), order_.end());
+    for (int64_t i = 0; i < n; ++i) {
+      index[i] = static_cast<K>(order_[i]);
+      values[i] = x[index[i]];
+    }
   }
-  std::sort(order.begin(), order.end());
-  for (int64_t i = 0; i < n; ++i) {
-    index[i] = static_cast<int64_t>(low_part<K>(order[i]));
-    values[i] = x[index[i]];
-  }
-}
+
+ private:
+  bool descending_;
+  std::vector<Packed<K>> order_;
+};
 
 // Keeps the k best of the elements seen so far, and some that came later and may be better: when
 // the buffer is full, a selection finds the k best again and raises the bar for newcomers. Few of
@@ -86,7 +87,7 @@ class TopSelector {
     std::sort(kept_.begin(), kept_.begin() + k_, std::greater<>());
     for (int64_t i = 0; i < k_; ++i) {
       // Positions are stored inverted: of equal values the earlier is the larger.
-      index[i] = static_cast<int64_t>(static_cast<K>(~low_part<K>(kept_[i])));
+      index[i] = static_cast<K>(~kept_[i]);
       values[i] = x[index[i]];
     }
   }
@@ -116,49 +117,41 @@ class TopSelector {
   void select() {
     std::nth_element(kept_.begin(), kept_.begin() + k_ - 1, kept_.begin() + size_,
                      std::greater<>());
-    const K worst = high_part<K>(kept_[k_ - 1]);
+    const K worst = static_cast<K>(kept_[k_ - 1] >> (8 * sizeof(K)));
     bar_ = worst == ~K{0} ? worst : worst + 1;
     size_ = k_;
   }
 
-  int64_t k_;
-  int64_t size_ = 0;
+  int64_t k_, size_ = 0;
   K bar_ = 0;  // lowest key that may still be among the k best
   std::vector<Packed<K>> kept_;
 };
 
-}  // namespace
-
-void sort(const Tensor& x, bool descending, const Tensor& values, const Tensor& index) {
-  const int64_t R = x.size(0), n = x.size(1);
-  if (R * n == 0) return;
-  dispatch_numeric(x.dtype(), "sort", [&]<typename T>() {
+// Runs a Method<T>(options...) on each row.
+template <template <typename> class Method, typename... Options>
+void for_each_row(const char* op, const Tensor& x, const Tensor& values, const Tensor& index,
+                  Options... options) {
+  const int64_t R = x.size(0), n = x.size(1), k = values.size(1);
+  if (R * k == 0) return;
+  dispatch_numeric(x.dtype(), op, [&]<typename T>() {
     const T* px = x.data<T>();
     T* pv = values.data<T>();
     int64_t* pi = index.data<int64_t>();
     parallel_for(0, R, kGrain / n, [=](int64_t begin, int64_t end) {
-      std::vector<Packed<Key<T>>> order(n);
-      for (int64_t r = begin; r < end; ++r) {
-        sort_row<T>(px + r * n, n, descending, order, pv + r * n, pi + r * n);
-      }
+      Method<T> method(options...);
+      for (int64_t r = begin; r < end; ++r) method.run(px + r * n, n, pv + r * k, pi + r * k);
     });
   });
 }
 
+}  // namespace
+
+void sort(const Tensor& x, bool descending, const Tensor& values, const Tensor& index) {
+  for_each_row<Sorter>("sort", x, values, index, x.size(1), descending);
+}
+
 void topk(const Tensor& x, const Tensor& values, const Tensor& index) {
-  const int64_t R = x.size(0), n = x.size(1), k = values.size(1);
-  if (R * k == 0) return;
-  dispatch_numeric(x.dtype(), "topk", [&]<typename T>() {
-    const T* px = x.data<T>();
-    T* pv = values.data<T>();
-    int64_t* pi = index.data<int64_t>();
-    parallel_for(0, R, kGrain / n, [=](int64_t begin, int64_t end) {
-      TopSelector<T> selector(k);
-      for (int64_t r = begin; r < end; ++r) {
-        selector.run(px + r * n, n, pv + r * k, pi + r * k);
-      }
-    });
-  });
+  for_each_row<TopSelector>("topk", x, values, index, values.size(1));
 }
 
 }  // namespace centroid::cpu

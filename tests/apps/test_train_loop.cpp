@@ -298,6 +298,7 @@ TEST_CASE("evaluations see the averaged weights, training does not") {
   };
   run.go({temp / "run", "", false});
   CHECK(test::mismatch(averaged, run.model.w) != "");
+  CHECK(test::mismatch(averaged, full({4}, 0.5)) != "");
   const nn::Checkpoint last = nn::load_checkpoint(temp / "run/last.safetensors");
   for (const auto& [name, tensor] : inference_weights(last)) {
     if (name == "w") CHECK(same_bits(tensor, averaged));
