@@ -247,8 +247,8 @@ void register_train(CLI::App& app) {
 const Presets& asr_presets() {
   // For one speaker and about 1.3 hours: small batches and rotary positions matter most there.
   static const Presets presets{
-      {"festvox-ru-demo", {{"steps", 1800}, {"eval-every", 300}}},
-      {"festvox-ru", {{"steps", 4000}, {"layers", 6}, {"dropout", 0.15}, {"eval-every", 500}}},
+      {"festvox-ru-demo", {{"steps", 1000}, {"eval-every", 250}}},
+      {"festvox-ru", {{"steps", 1800}, {"eval-every", 300}}},
   };
   return presets;
 }

@@ -75,7 +75,7 @@ cat <<TXT
 What to try next:
   $bin/asr transcribe --model $out/run --times YOUR.wav
   $bin/asr train --preset festvox-ru --train $out/data/train.jsonl --dev $out/data/dev.jsonl \\
-      --vocab $out/data/vocab.json --out long-run     # an hour at most, clearly better
+      --vocab $out/data/vocab.json --out long-run     # about twice as long, clearly better
   $bin/copy train --task masked --length 128 --out copy-run
   docs/own-recordings.md      your own recordings
 TXT

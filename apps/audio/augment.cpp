@@ -28,15 +28,14 @@ float mean_of(const Features& f) {
   return static_cast<float>(sum / static_cast<double>(f.data.size()));
 }
 
-template <typename Options, typename Field>
-void for_each_field(Options& o, Field field) {
+constexpr auto kFields = [](auto& o, const auto& field) {
   field("freq_masks", o.freq_masks);
   field("freq_width", o.freq_width);
   field("time_masks", o.time_masks);
   field("time_width", o.time_width);
   field("time_fraction", o.time_fraction);
   field("fill_mean", o.fill_mean);
-}
+};
 
 }  // namespace
 
@@ -51,11 +50,11 @@ void validate(const SpecAugmentOptions& o) {
 }
 
 void to_json(nlohmann::json& json, const SpecAugmentOptions& options) {
-  json = write_fields(options);
+  json = write_fields(options, kFields);
 }
 
 void from_json(const nlohmann::json& json, SpecAugmentOptions& options) {
-  read_fields(json, options, "specaugment");
+  read_fields(json, options, kFields, "specaugment");
   validate(options);
 }
 

@@ -281,9 +281,7 @@ void normalize_utterance(Features& features, bool variance) {
 
 namespace {
 
-/// Calls `field(name, member)` for every option: one list for reading and writing.
-template <typename Options, typename Field>
-void for_each_field(Options& o, Field field) {
+constexpr auto kFields = [](auto& o, const auto& field) {
   field("rate", o.rate);
   field("frame_length_ms", o.frame_length_ms);
   field("frame_shift_ms", o.frame_shift_ms);
@@ -299,7 +297,7 @@ void for_each_field(Options& o, Field field) {
   field("use_energy", o.use_energy);
   field("energy_floor", o.energy_floor);
   field("floor", o.floor);
-}
+};
 
 }  // namespace
 
@@ -308,10 +306,12 @@ void from_json(const nlohmann::json& json, Window& window) {
   window = window_from(json.get<std::string>());
 }
 
-void to_json(nlohmann::json& json, const FbankOptions& options) { json = write_fields(options); }
+void to_json(nlohmann::json& json, const FbankOptions& options) {
+  json = write_fields(options, kFields);
+}
 
 void from_json(const nlohmann::json& json, FbankOptions& options) {
-  read_fields(json, options, "fbank options");
+  read_fields(json, options, kFields, "fbank options");
   validate(options);
 }
 

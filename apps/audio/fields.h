@@ -33,12 +33,13 @@ E find_value(const std::pair<E, const char*> (&table)[n], const std::string& nam
 
 /// Reads options, starting from their defaults. Throws on unknown keys and wrong types; `what`
 /// begins the message.
-template <typename Options>
-void read_fields(const nlohmann::json& json, Options& options, const char* what) {
+template <typename Options, typename Fields>
+void read_fields(const nlohmann::json& json, Options& options, const Fields& fields,
+                 const char* what) {
   CENTROID_CHECK(json.is_object(), what, ": expected a JSON object, got ", json.dump());
   options = {};
   std::set<std::string> known;
-  for_each_field(options, [&](const char* name, auto& value) {
+  fields(options, [&](const char* name, auto& value) {
     known.insert(name);
     if (!json.contains(name)) return;
     const nlohmann::json& given = json.at(name);
@@ -57,10 +58,10 @@ void read_fields(const nlohmann::json& json, Options& options, const char* what)
 }
 
 /// Options as an object with the member names as keys.
-template <typename Options>
-nlohmann::json write_fields(const Options& options) {
+template <typename Options, typename Fields>
+nlohmann::json write_fields(const Options& options, const Fields& fields) {
   nlohmann::json json = nlohmann::json::object();
-  for_each_field(options, [&](const char* name, const auto& value) { json[name] = value; });
+  fields(options, [&](const char* name, const auto& value) { json[name] = value; });
   return json;
 }
 
