@@ -5,6 +5,10 @@ CONFIG ?= release
 ARCH ?= native
 CUDA ?= 0
 CXX := g++
+# All cores, unless -j says otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 BUILD := build/$(CONFIG)
 BIN := $(if $(filter release,$(CONFIG)),build/bin,$(BUILD)/bin)
 PREFIX ?= /usr/local
@@ -62,8 +66,8 @@ APPS := copy asr bench attention-map
 PROGRAMS := $(APPS:%=$(BIN)/%)
 
 .PHONY: all found
-all: $(PROGRAMS) found
-found:
+all: found
+found: $(PROGRAMS)
 	@echo "Centroid: $(CONFIG) build (-march=$(ARCH)) in $(BIN)"
 	@echo "  BLAS         $(if $(BLAS_DIR),OpenBLAS$(comma) OpenMP build,whatever -lopenblas finds: make deps installs the OpenMP build)"
 	@echo "  sound files  $(if $(HAVE_SNDFILE),libsndfile,left out: libsndfile not found (make deps))"

@@ -4,7 +4,7 @@
 #include <bit>
 #include <charconv>
 #include <cstring>
-#include <optional>
+#include <set>
 
 #include "tensor/file.h"
 #include "tensor/ops.h"
@@ -30,22 +30,22 @@ class HeaderParser {
   HeaderParser(std::string_view text, const std::string& what) : text_(text), what_(what) {}
 
   Header parse() {
-    std::optional<std::string> descr;
-    std::optional<bool> fortran_order;
-    std::optional<Shape> shape;
+    Header header;
+    std::set<std::string> seen;
     expect('{');
     while (!accept('}')) {
       const std::string key = string();
       expect(':');
-      if (key == "descr" && !descr) {
+      if (!seen.insert(key).second) fail("repeated key '" + key + "'");
+      if (key == "descr") {
         CENTROID_CHECK(peek() != '[', what_, "structured dtypes are not supported");
-        descr = string();
-      } else if (key == "fortran_order" && !fortran_order) {
-        fortran_order = boolean();
-      } else if (key == "shape" && !shape) {
-        shape = sizes();
+        header.descr = string();
+      } else if (key == "fortran_order") {
+        header.fortran_order = boolean();
+      } else if (key == "shape") {
+        header.shape = sizes();
       } else {
-        fail("unknown or repeated key '" + key + "'");
+        fail("unknown key '" + key + "'");
       }
       if (!accept(',')) {
         expect('}');
@@ -53,8 +53,8 @@ class HeaderParser {
       }
     }
     if (peek() != '\0') fail("text after the closing }");
-    if (!descr || !fortran_order || !shape) fail("descr, fortran_order or shape is missing");
-    return {*descr, *fortran_order, *shape};
+    if (seen.size() != 3) fail("descr, fortran_order or shape is missing");
+    return header;
   }
 
  private:
@@ -165,13 +165,6 @@ void check_booleans(const Tensor& x, const std::string& what) {
                  static_cast<int>(*bad));
 }
 
-// Fortran order is the row-major order of the reversed shape.
-Tensor from_fortran(const Tensor& reversed) {
-  Dims order;
-  for (int d = reversed.dim() - 1; d >= 0; --d) order.push_back(d);
-  return raw::contiguous(raw::permute(reversed, order));
-}
-
 Tensor read_npy(const InputFile& in) {
   const std::string what = in.name() + ": npy: ";
   const uint64_t size = in.size();
@@ -203,7 +196,11 @@ Tensor read_npy(const InputFile& in) {
   in.read(begin + length, x.bytes(), bytes);
   if (descr[0] == '>') swap_bytes(x);
   if (descr.substr(1) == "b1") check_booleans(x, what);
-  return fortran_order && x.dim() > 1 ? from_fortran(x) : x;
+  if (!fortran_order) return x;
+  // Fortran order is the row-major order of the reversed shape.
+  Dims reversed;
+  for (int d = x.dim() - 1; d >= 0; --d) reversed.push_back(d);
+  return raw::contiguous(raw::permute(x, reversed));
 }
 
 // The header as numpy.save writes it: padded so that the first size can grow in place to 21 digits

@@ -116,7 +116,8 @@ std::vector<std::string> list_files(const std::string& folder, std::string_view 
   return found;
 }
 
-std::string find_sound(const std::vector<std::string>& folders, const std::string& name) {
+std::string find_sound(const std::vector<std::string>& folders, const std::string& name,
+                       const char* expected) {
   std::error_code error;
   for (const fs::path folder : folders) {
     for (const char* extension : {"", ".wav", ".flac", ".mp3", ".ogg", ".opus"}) {
@@ -124,7 +125,7 @@ std::string find_sound(const std::vector<std::string>& folders, const std::strin
       if (fs::is_regular_file(path, error)) return path.string();
     }
   }
-  return (fs::path(folders[0]) / name).string();
+  return (fs::path(folders[0]) / (name + expected)).string();
 }
 
 std::string trim(std::string_view text) {

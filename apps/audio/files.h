@@ -33,8 +33,9 @@ void make_folder(const std::string& path);
 std::vector<std::string> list_files(const std::string& folder, std::string_view suffix);
 
 /// The sound file `name` in the first of `folders` that has it, as it is or with a usual extension
-/// added; the place where it was expected if there is none.
-std::string find_sound(const std::vector<std::string>& folders, const std::string& name);
+/// added; if there is none, `name` with the extension `expected` in the first folder.
+std::string find_sound(const std::vector<std::string>& folders, const std::string& name,
+                       const char* expected = "");
 
 /// Throws unless `path` is a folder; `what` begins the message.
 void check_folder(const std::string& what, const std::string& path);

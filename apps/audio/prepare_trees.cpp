@@ -117,7 +117,7 @@ Prepared prepare_librispeech(const std::string& root) {
       out.add(entry.word, [&](Utterance& u) {
         u.text = entry.rest;
         u.speaker = u.id.substr(0, u.id.find('-'));
-        u.audio = find_sound({path.parent_path().string()}, u.id);
+        u.audio = find_sound({path.parent_path().string()}, u.id, ".flac");
       });
     }
   }

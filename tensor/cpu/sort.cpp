@@ -43,30 +43,6 @@ Packed<K> pack(K key, K position) {
   return Packed<K>{key} << (8 * sizeof(K)) | position;
 }
 
-template <typename T>
-class Sorter {
-  using K = Key<T>;
-
- public:
-  Sorter(int64_t n, bool descending) : descending_(descending), order_(n) {}
-
-  void run(const T* x, int64_t n, T* values, int64_t* index) {
-    for (int64_t i = 0; i < n; ++i) {
-      const K key = key_of(x[i]);
-      order_[i] = pack<K>(descending_ ? static_cast<K>(~key) : key, static_cast<K>(i));
-    }
-    std::sort(order_.begin(), order_.end());
-    for (int64_t i = 0; i < n; ++i) {
-      index[i] = static_cast<K>(order_[i]);
-      values[i] = x[index[i]];
-    }
-  }
-
- private:
-  bool descending_;
-  std::vector<Packed<K>> order_;
-};
-
 // Keeps the k best of the elements seen so far, and some that came later and may be better: when
 // the buffer is full, a selection finds the k best again and raises the bar for newcomers. Few of
 // n >> k elements pass the bar, so the cost is that of comparing whole blocks with it.
@@ -127,19 +103,19 @@ class TopSelector {
   std::vector<Packed<K>> kept_;
 };
 
-// Runs a Method<T>(options...) on each row.
-template <template <typename> class Method, typename... Options>
+// Calls f(x, values, index) for each row, f made for each chunk of rows by `make<T>()`.
+template <typename F>
 void for_each_row(const char* op, const Tensor& x, const Tensor& values, const Tensor& index,
-                  Options... options) {
+                  const F& make) {
   const int64_t R = x.size(0), n = x.size(1), k = values.size(1);
   if (R * k == 0) return;
   dispatch_numeric(x.dtype(), op, [&]<typename T>() {
     const T* px = x.data<T>();
     T* pv = values.data<T>();
     int64_t* pi = index.data<int64_t>();
-    parallel_for(0, R, kGrain / n, [=](int64_t begin, int64_t end) {
-      Method<T> method(options...);
-      for (int64_t r = begin; r < end; ++r) method.run(px + r * n, n, pv + r * k, pi + r * k);
+    parallel_for(0, R, kGrain / n, [&](int64_t begin, int64_t end) {
+      auto f = make.template operator()<T>();
+      for (int64_t r = begin; r < end; ++r) f(px + r * n, pv + r * k, pi + r * k);
     });
   });
 }
@@ -147,11 +123,30 @@ void for_each_row(const char* op, const Tensor& x, const Tensor& values, const T
 }  // namespace
 
 void sort(const Tensor& x, bool descending, const Tensor& values, const Tensor& index) {
-  for_each_row<Sorter>("sort", x, values, index, x.size(1), descending);
+  const int64_t n = x.size(1);
+  for_each_row("sort", x, values, index, [=]<typename T>() {
+    using K = Key<T>;
+    return [=, order = std::vector<Packed<K>>(n)](const T* row, T* sorted,
+                                                  int64_t* positions) mutable {
+      for (int64_t i = 0; i < n; ++i) {
+        const K key = key_of(row[i]);
+        order[i] = pack<K>(descending ? static_cast<K>(~key) : key, static_cast<K>(i));
+      }
+      std::sort(order.begin(), order.end());
+      for (int64_t i = 0; i < n; ++i) {
+        positions[i] = static_cast<K>(order[i]);
+        sorted[i] = row[positions[i]];
+      }
+    };
+  });
 }
 
 void topk(const Tensor& x, const Tensor& values, const Tensor& index) {
-  for_each_row<TopSelector>("topk", x, values, index, values.size(1));
+  for_each_row("topk", x, values, index, [n = x.size(1), k = values.size(1)]<typename T>() {
+    return [n, selector = TopSelector<T>(k)](const T* row, T* best, int64_t* positions) mutable {
+      selector.run(row, n, best, positions);
+    };
+  });
 }
 
 }  // namespace centroid::cpu
