@@ -8,12 +8,9 @@ namespace centroid::asr {
 
 std::string rate_name(audio::Unit unit) {
   switch (unit) {
-    case audio::Unit::phones:
-      return "PER";
-    case audio::Unit::characters:
-      return "CER";
-    case audio::Unit::words:
-      return "WER";
+    case audio::Unit::phones: return "PER";
+    case audio::Unit::characters: return "CER";
+    case audio::Unit::words: return "WER";
   }
   return "ER";
 }

@@ -31,54 +31,30 @@ Tensor choose(const char* name, Binary op, const Tensor& a, const Tensor& b) {
 
 const char* name_of(Unary op) {
   switch (op) {
-    case Unary::neg:
-      return "neg";
-    case Unary::exp:
-      return "exp";
-    case Unary::log:
-      return "log";
-    case Unary::sqrt:
-      return "sqrt";
-    case Unary::rsqrt:
-      return "rsqrt";
-    case Unary::tanh:
-      return "tanh";
-    case Unary::sigmoid:
-      return "sigmoid";
-    case Unary::relu:
-      return "relu";
-    case Unary::gelu:
-      return "gelu";
-    case Unary::elu:
-      return "elu";
-    case Unary::silu:
-      return "silu";
-    case Unary::softplus:
-      return "softplus";
-    case Unary::abs:
-      return "abs";
-    case Unary::sin:
-      return "sin";
-    case Unary::cos:
-      return "cos";
-    case Unary::square:
-      return "square";
-    case Unary::reciprocal:
-      return "reciprocal";
-    case Unary::sign:
-      return "sign";
-    case Unary::floor:
-      return "floor";
-    case Unary::isnan:
-      return "isnan";
-    case Unary::add_scalar:
-      return "add_scalar";
-    case Unary::mul_scalar:
-      return "mul_scalar";
-    case Unary::pow_scalar:
-      return "pow_scalar";
-    case Unary::clamp:
-      return "clamp";
+    case Unary::neg: return "neg";
+    case Unary::exp: return "exp";
+    case Unary::log: return "log";
+    case Unary::sqrt: return "sqrt";
+    case Unary::rsqrt: return "rsqrt";
+    case Unary::tanh: return "tanh";
+    case Unary::sigmoid: return "sigmoid";
+    case Unary::relu: return "relu";
+    case Unary::gelu: return "gelu";
+    case Unary::elu: return "elu";
+    case Unary::silu: return "silu";
+    case Unary::softplus: return "softplus";
+    case Unary::abs: return "abs";
+    case Unary::sin: return "sin";
+    case Unary::cos: return "cos";
+    case Unary::square: return "square";
+    case Unary::reciprocal: return "reciprocal";
+    case Unary::sign: return "sign";
+    case Unary::floor: return "floor";
+    case Unary::isnan: return "isnan";
+    case Unary::add_scalar: return "add_scalar";
+    case Unary::mul_scalar: return "mul_scalar";
+    case Unary::pow_scalar: return "pow_scalar";
+    case Unary::clamp: return "clamp";
   }
   return "unary";
 }
@@ -187,8 +163,7 @@ Tensor unary(Unary op, const Tensor& x, double a, double b) {
   switch (op) {
     case Unary::floor:
     case Unary::sign:
-    case Unary::isnan:
-      return y;
+    case Unary::isnan: return y;
     case Unary::neg:
       return record(name, y, {x}, [](const Tensor& dy) -> Grads { return {raw::neg(dy)}; });
     case Unary::add_scalar:

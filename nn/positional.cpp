@@ -76,8 +76,7 @@ Tensor PositionalEncoding::forward(const Tensor& x) const {
   const int64_t time = x.size(1);
   switch (kind_) {
     case Positions::none:
-    case Positions::rotary:
-      break;
+    case Positions::rotary: break;
     case Positions::sinusoidal:
       return x + raw::cast(raw::to(sinusoidal_positions(time, width_), x.device()), x.dtype());
     case Positions::learned:

@@ -23,7 +23,8 @@ std::string concat(const Parts&... parts) {
 
 /// Throws `centroid::Error` with the concatenated parts unless `cond` holds. The parts are only
 /// evaluated on failure.
-#define CENTROID_CHECK(cond, ...)                                            \
-  do {                                                                       \
-    if (!(cond)) [[unlikely]] throw centroid::Error(centroid::concat(__VA_ARGS__)); \
+#define CENTROID_CHECK(cond, ...)                           \
+  do {                                                      \
+    if (!(cond)) [[unlikely]]                               \
+      throw centroid::Error(centroid::concat(__VA_ARGS__)); \
   } while (false)

@@ -46,14 +46,31 @@ constexpr bool has_integer_form(Unary op) {
     case Unary::add_scalar:
     case Unary::mul_scalar:
     case Unary::pow_scalar:
-    case Unary::clamp:
-      return true;
-    default:
-      return false;
+    case Unary::clamp: return true;
+    default: return false;
   }
 }
 
 namespace unary {
+
+// The operations whose value and derivative are one expression each.
+#define CENTROID_UNARY(Name, value, derivative)           \
+  template <typename T>                                   \
+  struct Name {                                           \
+    CENTROID_HD T operator()(T x) const { return value; } \
+    CENTROID_HD T grad(T x) const { return derivative; }  \
+  };
+CENTROID_UNARY(Exp, (math::exp(x)), (math::exp(x)))
+CENTROID_UNARY(Log, (math::log(x)), (1 / x))
+CENTROID_UNARY(Sqrt, (std::sqrt(x)), (T(0.5) / std::sqrt(x)))
+CENTROID_UNARY(Rsqrt, (1 / std::sqrt(x)), (T(-0.5) / (x * std::sqrt(x))))
+CENTROID_UNARY(Relu, (x < 0 ? T(0) : x), (x > 0 ? T(1) : T(0)))
+CENTROID_UNARY(Sin, (std::sin(x)), (std::cos(x)))
+CENTROID_UNARY(Cos, (std::cos(x)), (-std::sin(x)))
+CENTROID_UNARY(Square, (math::mul(x, x)), (2 * x))
+CENTROID_UNARY(Reciprocal, (1 / x), (-1 / (x * x)))
+CENTROID_UNARY(Elu, (x > 0 ? x : math::expm1_nonpositive(x)), (x > 0 ? T(1) : math::exp(x)))
+#undef CENTROID_UNARY
 
 template <typename T>
 struct Neg {
@@ -62,26 +79,6 @@ struct Neg {
     return math::sub(T(0), x);
   }
   CENTROID_HD T grad(T) const { return T(-1); }
-};
-template <typename T>
-struct Exp {
-  CENTROID_HD T operator()(T x) const { return math::exp(x); }
-  CENTROID_HD T grad(T x) const { return math::exp(x); }
-};
-template <typename T>
-struct Log {
-  CENTROID_HD T operator()(T x) const { return math::log(x); }
-  CENTROID_HD T grad(T x) const { return 1 / x; }
-};
-template <typename T>
-struct Sqrt {
-  CENTROID_HD T operator()(T x) const { return std::sqrt(x); }
-  CENTROID_HD T grad(T x) const { return T(0.5) / std::sqrt(x); }
-};
-template <typename T>
-struct Rsqrt {
-  CENTROID_HD T operator()(T x) const { return 1 / std::sqrt(x); }
-  CENTROID_HD T grad(T x) const { return T(-0.5) / (x * std::sqrt(x)); }
 };
 template <typename T>
 struct Tanh {
@@ -100,11 +97,6 @@ struct Sigmoid {
     return z / ((1 + z) * (1 + z));
   }
 };
-template <typename T>
-struct Relu {
-  CENTROID_HD T operator()(T x) const { return x < 0 ? T(0) : x; }
-  CENTROID_HD T grad(T x) const { return x > 0 ? T(1) : T(0); }
-};
 /// x P(x), P the normal distribution function: the exact form, not the tanh approximation.
 template <typename T>
 struct Gelu {
@@ -117,12 +109,6 @@ struct Gelu {
     bounded = bounded > T(40) ? T(40) : bounded;
     return p.probability + bounded * p.density;
   }
-};
-/// x for x > 0, e^x - 1 below.
-template <typename T>
-struct Elu {
-  CENTROID_HD T operator()(T x) const { return x > 0 ? x : math::expm1_nonpositive(x); }
-  CENTROID_HD T grad(T x) const { return x > 0 ? T(1) : math::exp(x); }
 };
 /// x s(x), s the sigmoid.
 template <typename T>
@@ -158,26 +144,6 @@ struct Abs {
     return x < 0 ? math::sub(T(0), x) : x;
   }
   CENTROID_HD T grad(T x) const { return Sign<T>{}(x); }
-};
-template <typename T>
-struct Sin {
-  CENTROID_HD T operator()(T x) const { return std::sin(x); }
-  CENTROID_HD T grad(T x) const { return std::cos(x); }
-};
-template <typename T>
-struct Cos {
-  CENTROID_HD T operator()(T x) const { return std::cos(x); }
-  CENTROID_HD T grad(T x) const { return -std::sin(x); }
-};
-template <typename T>
-struct Square {
-  CENTROID_HD T operator()(T x) const { return math::mul(x, x); }
-  CENTROID_HD T grad(T x) const { return 2 * x; }
-};
-template <typename T>
-struct Reciprocal {
-  CENTROID_HD T operator()(T x) const { return 1 / x; }
-  CENTROID_HD T grad(T x) const { return -1 / (x * x); }
 };
 template <typename T>
 struct Floor {
@@ -225,35 +191,20 @@ struct Clamp {
 
 namespace binary {
 
-template <typename T>
-struct Add {
-  CENTROID_HD T operator()(T a, T b) const { return math::add(a, b); }
-};
-template <typename T>
-struct Sub {
-  CENTROID_HD T operator()(T a, T b) const { return math::sub(a, b); }
-};
-template <typename T>
-struct Mul {
-  CENTROID_HD T operator()(T a, T b) const { return math::mul(a, b); }
-};
-template <typename T>
-struct Div {
-  CENTROID_HD T operator()(T a, T b) const { return math::div(a, b); }
-};
-template <typename T>
-struct Pow {
-  CENTROID_HD T operator()(T a, T b) const { return math::pow(a, b); }
-};
+#define CENTROID_BINARY(Name, value)                           \
+  template <typename T>                                        \
+  struct Name {                                                \
+    CENTROID_HD T operator()(T a, T b) const { return value; } \
+  };
+CENTROID_BINARY(Add, math::add(a, b))
+CENTROID_BINARY(Sub, math::sub(a, b))
+CENTROID_BINARY(Mul, math::mul(a, b))
+CENTROID_BINARY(Div, math::div(a, b))
+CENTROID_BINARY(Pow, math::pow(a, b))
 // `a` is kept when it is NaN; when `b` is, every comparison is false and `b` is the result.
-template <typename T>
-struct Min {
-  CENTROID_HD T operator()(T a, T b) const { return a < b || a != a ? a : b; }
-};
-template <typename T>
-struct Max {
-  CENTROID_HD T operator()(T a, T b) const { return a > b || a != a ? a : b; }
-};
+CENTROID_BINARY(Min, (a < b || a != a ? a : b))
+CENTROID_BINARY(Max, (a > b || a != a ? a : b))
+#undef CENTROID_BINARY
 
 }  // namespace binary
 
@@ -262,54 +213,30 @@ struct Max {
 template <typename T, typename F>
 void with_unary(Unary op, T a, T b, F&& f) {
   switch (op) {
-    case Unary::neg:
-      return f(unary::Neg<T>{});
-    case Unary::exp:
-      return f(unary::Exp<T>{});
-    case Unary::log:
-      return f(unary::Log<T>{});
-    case Unary::sqrt:
-      return f(unary::Sqrt<T>{});
-    case Unary::rsqrt:
-      return f(unary::Rsqrt<T>{});
-    case Unary::tanh:
-      return f(unary::Tanh<T>{});
-    case Unary::sigmoid:
-      return f(unary::Sigmoid<T>{});
-    case Unary::relu:
-      return f(unary::Relu<T>{});
-    case Unary::gelu:
-      return f(unary::Gelu<T>{});
-    case Unary::elu:
-      return f(unary::Elu<T>{});
-    case Unary::silu:
-      return f(unary::Silu<T>{});
-    case Unary::softplus:
-      return f(unary::Softplus<T>{});
-    case Unary::abs:
-      return f(unary::Abs<T>{});
-    case Unary::sin:
-      return f(unary::Sin<T>{});
-    case Unary::cos:
-      return f(unary::Cos<T>{});
-    case Unary::square:
-      return f(unary::Square<T>{});
-    case Unary::reciprocal:
-      return f(unary::Reciprocal<T>{});
-    case Unary::sign:
-      return f(unary::Sign<T>{});
-    case Unary::floor:
-      return f(unary::Floor<T>{});
-    case Unary::add_scalar:
-      return f(unary::AddScalar<T>{a});
-    case Unary::mul_scalar:
-      return f(unary::MulScalar<T>{a});
-    case Unary::pow_scalar:
-      return f(unary::PowScalar<T>{a});
-    case Unary::clamp:
-      return f(unary::Clamp<T>{a, b});
-    case Unary::isnan:
-      break;
+    case Unary::neg: return f(unary::Neg<T>{});
+    case Unary::exp: return f(unary::Exp<T>{});
+    case Unary::log: return f(unary::Log<T>{});
+    case Unary::sqrt: return f(unary::Sqrt<T>{});
+    case Unary::rsqrt: return f(unary::Rsqrt<T>{});
+    case Unary::tanh: return f(unary::Tanh<T>{});
+    case Unary::sigmoid: return f(unary::Sigmoid<T>{});
+    case Unary::relu: return f(unary::Relu<T>{});
+    case Unary::gelu: return f(unary::Gelu<T>{});
+    case Unary::elu: return f(unary::Elu<T>{});
+    case Unary::silu: return f(unary::Silu<T>{});
+    case Unary::softplus: return f(unary::Softplus<T>{});
+    case Unary::abs: return f(unary::Abs<T>{});
+    case Unary::sin: return f(unary::Sin<T>{});
+    case Unary::cos: return f(unary::Cos<T>{});
+    case Unary::square: return f(unary::Square<T>{});
+    case Unary::reciprocal: return f(unary::Reciprocal<T>{});
+    case Unary::sign: return f(unary::Sign<T>{});
+    case Unary::floor: return f(unary::Floor<T>{});
+    case Unary::add_scalar: return f(unary::AddScalar<T>{a});
+    case Unary::mul_scalar: return f(unary::MulScalar<T>{a});
+    case Unary::pow_scalar: return f(unary::PowScalar<T>{a});
+    case Unary::clamp: return f(unary::Clamp<T>{a, b});
+    case Unary::isnan: break;
   }
   throw Error(concat(to_string(op), ": has no floating-point functor"));
 }
@@ -318,28 +245,17 @@ void with_unary(Unary op, T a, T b, F&& f) {
 template <typename T, typename F>
 void with_integer_unary(Unary op, T a, T b, F&& f) {
   switch (op) {
-    case Unary::neg:
-      return f(unary::Neg<T>{});
-    case Unary::relu:
-      return f(unary::Relu<T>{});
-    case Unary::abs:
-      return f(unary::Abs<T>{});
-    case Unary::square:
-      return f(unary::Square<T>{});
-    case Unary::sign:
-      return f(unary::Sign<T>{});
-    case Unary::floor:
-      return f(unary::Floor<T>{});
-    case Unary::add_scalar:
-      return f(unary::AddScalar<T>{a});
-    case Unary::mul_scalar:
-      return f(unary::MulScalar<T>{a});
-    case Unary::pow_scalar:
-      return f(unary::PowScalar<T>{a});
-    case Unary::clamp:
-      return f(unary::Clamp<T>{a, b});
-    default:
-      throw Error(concat(to_string(op), ": is not defined on integers"));
+    case Unary::neg: return f(unary::Neg<T>{});
+    case Unary::relu: return f(unary::Relu<T>{});
+    case Unary::abs: return f(unary::Abs<T>{});
+    case Unary::square: return f(unary::Square<T>{});
+    case Unary::sign: return f(unary::Sign<T>{});
+    case Unary::floor: return f(unary::Floor<T>{});
+    case Unary::add_scalar: return f(unary::AddScalar<T>{a});
+    case Unary::mul_scalar: return f(unary::MulScalar<T>{a});
+    case Unary::pow_scalar: return f(unary::PowScalar<T>{a});
+    case Unary::clamp: return f(unary::Clamp<T>{a, b});
+    default: throw Error(concat(to_string(op), ": is not defined on integers"));
   }
 }
 
@@ -347,20 +263,13 @@ void with_integer_unary(Unary op, T a, T b, F&& f) {
 template <typename T, typename F>
 void with_binary(Binary op, F&& f) {
   switch (op) {
-    case Binary::add:
-      return f(binary::Add<T>{});
-    case Binary::sub:
-      return f(binary::Sub<T>{});
-    case Binary::mul:
-      return f(binary::Mul<T>{});
-    case Binary::div:
-      return f(binary::Div<T>{});
-    case Binary::pow:
-      return f(binary::Pow<T>{});
-    case Binary::min:
-      return f(binary::Min<T>{});
-    case Binary::max:
-      return f(binary::Max<T>{});
+    case Binary::add: return f(binary::Add<T>{});
+    case Binary::sub: return f(binary::Sub<T>{});
+    case Binary::mul: return f(binary::Mul<T>{});
+    case Binary::div: return f(binary::Div<T>{});
+    case Binary::pow: return f(binary::Pow<T>{});
+    case Binary::min: return f(binary::Min<T>{});
+    case Binary::max: return f(binary::Max<T>{});
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Kernels by device: `centroid::cpu::name` and `centroid::cuda::name` for every entry of kernels.def.
-// A kernel that a device lacks is a link error in a build that has the device; a build without CUDA
-// links stubs that throw (cuda/stub.cpp).
+// Kernels by device: `centroid::cpu::name` and `centroid::cuda::name` for every entry of
+// kernels.def. A kernel that a device lacks is a link error in a build that has the device; a build
+// without CUDA links stubs that throw (cuda/stub.cpp).
 #include "tensor/philox.h"
 #include "tensor/rng.h"
 #include "tensor/tensor.h"
@@ -11,9 +11,30 @@ namespace centroid {
 
 /// Elementwise functions of one argument; `a` and `b` are the parameters some of them have.
 enum class Unary {
-  neg, exp, log, sqrt, rsqrt, tanh, sigmoid, relu, gelu, elu, silu, softplus, abs, sin, cos, square,
-  reciprocal, sign, floor, isnan,
-  add_scalar, mul_scalar, pow_scalar, clamp,  // x + a, x * a, x ^ a, min(max(x, a), b)
+  neg,
+  exp,
+  log,
+  sqrt,
+  rsqrt,
+  tanh,
+  sigmoid,
+  relu,
+  gelu,
+  elu,
+  silu,
+  softplus,
+  abs,
+  sin,
+  cos,
+  square,
+  reciprocal,
+  sign,
+  floor,
+  isnan,
+  add_scalar,
+  mul_scalar,
+  pow_scalar,
+  clamp,  // x + a, x * a, x ^ a, min(max(x, a), b)
 };
 /// Elementwise functions of two arguments of one dtype.
 enum class Binary { add, sub, mul, div, pow, min, max };
@@ -36,7 +57,8 @@ namespace detail {
 template <typename F, typename... Args>
 void run_kernel(const char* name, Device device, F* on_cpu, F* on_cuda, const Args&... args) {
   F* kernel = device.kind == DeviceKind::cpu ? on_cpu : on_cuda;
-  if (!tracing()) [[likely]] return kernel(args...);
+  if (!tracing()) [[likely]]
+    return kernel(args...);
   TraceScope scope(name, describe_arguments(args...));
   kernel(args...);
 }
@@ -45,6 +67,6 @@ void run_kernel(const char* name, Device device, F* on_cpu, F* on_cuda, const Ar
 }  // namespace centroid
 
 /// Calls kernel `name` on `device`.
-#define CENTROID_DISPATCH(device, name, ...)                                                  \
+#define CENTROID_DISPATCH(device, name, ...)                                                     \
   ::centroid::detail::run_kernel(#name, device, &::centroid::cpu::name, &::centroid::cuda::name, \
                                  __VA_ARGS__)

@@ -9,9 +9,7 @@ int64_t Lengths::max() const {
   return values_.empty() ? 0 : *std::max_element(values_.begin(), values_.end());
 }
 
-int64_t Lengths::sum() const {
-  return std::accumulate(values_.begin(), values_.end(), int64_t{0});
-}
+int64_t Lengths::sum() const { return std::accumulate(values_.begin(), values_.end(), int64_t{0}); }
 
 Tensor Lengths::tensor(Device device) const {
   if (empty()) return {};

@@ -116,10 +116,8 @@ bool is_plain_activation(Unary op) {
     case Unary::add_scalar:
     case Unary::mul_scalar:
     case Unary::pow_scalar:
-    case Unary::clamp:
-      return false;
-    default:
-      return true;
+    case Unary::clamp: return false;
+    default: return true;
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// The random numbers themselves, for host and device: integers of Philox 4x32-10 and normals that are
-// bit-identical everywhere, because they use nothing but IEEE additions, multiplications, divisions,
-// square roots and explicit fma.
+// The random numbers themselves, for host and device: integers of Philox 4x32-10 and normals that
+// are bit-identical everywhere, because they use nothing but IEEE additions, multiplications,
+// divisions, square roots and explicit fma.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -19,8 +19,8 @@ struct PhiloxBlock {
   CENTROID_HD uint32_t operator[](int i) const { return word[i]; }
 };
 
-/// One block of 128 random bits for (key, counter, lane); the counter's two halves are words 0 and 1
-/// of Philox's counter, `lane` its words 2 and 3.
+/// One block of 128 random bits for (key, counter, lane); the counter's two halves are words 0 and
+/// 1 of Philox's counter, `lane` its words 2 and 3.
 CENTROID_HD PhiloxBlock philox(uint64_t key, uint64_t counter, uint64_t lane) {
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32);
@@ -66,8 +66,8 @@ CENTROID_HD double portable_log(double x) {
 
 }  // namespace detail
 
-/// The standard normal quantile of (bits + 1/2) / 2^32: sqrt(2) erfinv(2u - 1) with the polynomials of
-/// Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011); relative error < 4e-7.
+/// The standard normal quantile of (bits + 1/2) / 2^32: sqrt(2) erfinv(2u - 1) with the polynomials
+/// of Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011); relative error < 4e-7.
 CENTROID_HD double normal_from_bits(uint32_t bits) {
   const double u = (bits + 0.5) * 0x1p-32;
   double w = -detail::portable_log(4.0 * u * (1.0 - u));

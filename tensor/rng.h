@@ -29,9 +29,9 @@ class Rng {
   RngState reserve(uint64_t blocks);
 
   uint32_t next();
-  double uniform();              ///< in [0, 1), 32 random bits
-  double normal();               ///< standard normal
-  uint64_t below(uint64_t n);    ///< uniform in [0, n), unbiased; throws if n is 0
+  double uniform();            ///< in [0, 1), 32 random bits
+  double normal();             ///< standard normal
+  uint64_t below(uint64_t n);  ///< uniform in [0, n), unbiased; throws if n is 0
   bool bernoulli(double p) { return uniform() < p; }
 
   /// A uniformly drawn permutation of 0..n-1 (Fisher-Yates).

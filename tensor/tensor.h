@@ -1,7 +1,7 @@
 #pragma once
-// The tensor: a strided, row-major view of shared memory with a runtime dtype, and optionally a place
-// in autograd's history. Operations are free functions: `centroid::raw` (tensor/ops.h) computes and
-// records nothing, `centroid` (autograd/ops.h) adds history.
+// The tensor: a strided, row-major view of shared memory with a runtime dtype, and optionally a
+// place in autograd's history. Operations are free functions: `centroid::raw` (tensor/ops.h)
+// computes and records nothing, `centroid` (autograd/ops.h) adds history.
 #include <memory>
 #include <string>
 #include <vector>

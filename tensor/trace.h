@@ -21,7 +21,8 @@ struct KernelTime {
   int64_t calls = 0;
 };
 
-/// Adds up the time of every kernel until `stop_kernel_times`, which returns the sums, largest first.
+/// Adds up the time of every kernel until `stop_kernel_times`, which returns the sums, largest
+/// first.
 void start_kernel_times();
 std::vector<KernelTime> stop_kernel_times();
 

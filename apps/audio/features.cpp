@@ -33,14 +33,10 @@ double window_value(Window window, int64_t n, int64_t length) {
   const double c =
       std::cos(2 * std::numbers::pi * static_cast<double>(n) / static_cast<double>(length - 1));
   switch (window) {
-    case Window::povey:
-      return std::pow(0.5 - 0.5 * c, 0.85);
-    case Window::hamming:
-      return 0.54 - 0.46 * c;
-    case Window::hanning:
-      return 0.5 - 0.5 * c;
-    case Window::rectangular:
-      break;
+    case Window::povey: return std::pow(0.5 - 0.5 * c, 0.85);
+    case Window::hamming: return 0.54 - 0.46 * c;
+    case Window::hanning: return 0.5 - 0.5 * c;
+    case Window::rectangular: break;
   }
   return 1.0;
 }

@@ -32,14 +32,10 @@ struct Axis {
 template <typename F>
 void with_taps(int64_t kernel, const F& f) {
   switch (kernel) {
-    case 1:
-      return f(std::integral_constant<int, 1>());
-    case 3:
-      return f(std::integral_constant<int, 3>());
-    case 5:
-      return f(std::integral_constant<int, 5>());
-    default:
-      return f(std::integral_constant<int, 0>());
+    case 1: return f(std::integral_constant<int, 1>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 5: return f(std::integral_constant<int, 5>());
+    default: return f(std::integral_constant<int, 0>());
   }
 }
 

@@ -18,18 +18,12 @@ Unary simplify(Unary op, double a) {
 template <typename T, typename F>
 void with_compare(Compare op, F&& f) {
   switch (op) {
-    case Compare::eq:
-      return f(std::equal_to<T>());
-    case Compare::ne:
-      return f(std::not_equal_to<T>());
-    case Compare::lt:
-      return f(std::less<T>());
-    case Compare::le:
-      return f(std::less_equal<T>());
-    case Compare::gt:
-      return f(std::greater<T>());
-    case Compare::ge:
-      return f(std::greater_equal<T>());
+    case Compare::eq: return f(std::equal_to<T>());
+    case Compare::ne: return f(std::not_equal_to<T>());
+    case Compare::lt: return f(std::less<T>());
+    case Compare::le: return f(std::less_equal<T>());
+    case Compare::gt: return f(std::greater<T>());
+    case Compare::ge: return f(std::greater_equal<T>());
   }
 }
 

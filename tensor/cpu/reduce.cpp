@@ -250,12 +250,9 @@ void reduce_with(const Tensor& x, const Tensor& y) {
 
 void reduce(Reduce op, const Tensor& x, const Tensor& y) {
   switch (op) {
-    case Reduce::sum:
-      return reduce_with<simd::Sum>(x, y);
-    case Reduce::max:
-      return reduce_with<simd::Max>(x, y);
-    case Reduce::min:
-      return reduce_with<simd::Min>(x, y);
+    case Reduce::sum: return reduce_with<simd::Sum>(x, y);
+    case Reduce::max: return reduce_with<simd::Max>(x, y);
+    case Reduce::min: return reduce_with<simd::Min>(x, y);
   }
 }
 

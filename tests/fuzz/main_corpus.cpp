@@ -107,12 +107,8 @@ void mutate(Bytes& input, centroid::Rng& rng) {
     case 1:
       if (n) input[rng.below(n)] = static_cast<char>(rng.below(256));
       break;
-    case 2:
-      input.resize(rng.below(n + 1));
-      break;
-    case 3:
-      input.erase(rng.below(n + 1), 1 + rng.below(16));
-      break;
+    case 2: input.resize(rng.below(n + 1)); break;
+    case 3: input.erase(rng.below(n + 1), 1 + rng.below(16)); break;
     case 4: {  // a piece of this or another file
       const Bytes& other =
           rng.below(2) ? input : g_options.files[rng.below(g_options.files.size())];
@@ -127,12 +123,8 @@ void mutate(Bytes& input, centroid::Rng& rng) {
       input += other.substr(rng.below(other.size() + 1));
       break;
     }
-    case 6:
-      edit_field(input, rng);
-      break;
-    case 7:
-      edit_number(input, rng);
-      break;
+    case 6: edit_field(input, rng); break;
+    case 7: edit_number(input, rng); break;
   }
   if (input.size() > kMaxSize) input.resize(kMaxSize);
 }
