@@ -182,9 +182,9 @@ install: $(LIBRARY)
 SOURCES = $(shell git ls-files '*.h' '*.cpp')
 .PHONY: format check-format tidy size clean help
 format:
-	clang-format -i $(SOURCES)
+	@clang-format -i $(SOURCES)
 check-format:
-	clang-format --dry-run --Werror $(SOURCES)
+	@clang-format --dry-run --Werror $(SOURCES)
 tidy:
 	clang-tidy --quiet $(filter %.cpp,$(SOURCES)) -- $(CXXFLAGS) $(APP_FLAGS)
 size:

@@ -35,20 +35,8 @@ constexpr const char* to_string(Compare op) {
 
 /// Whether a unary operation is defined on integers.
 constexpr bool has_integer_form(Unary op) {
-  switch (op) {
-    case Unary::neg:
-    case Unary::relu:
-    case Unary::abs:
-    case Unary::square:
-    case Unary::sign:
-    case Unary::floor:
-    case Unary::isnan:
-    case Unary::add_scalar:
-    case Unary::mul_scalar:
-    case Unary::pow_scalar:
-    case Unary::clamp: return true;
-    default: return false;
-  }
+  return op == Unary::neg || op == Unary::relu || op == Unary::abs || op == Unary::square ||
+         op == Unary::sign || op == Unary::floor || op == Unary::isnan || op >= Unary::add_scalar;
 }
 
 namespace unary {
@@ -208,44 +196,12 @@ CENTROID_BINARY(Max, (a > b || a != a ? a : b))
 
 }  // namespace binary
 
-/// Calls `f` with the functor of a floating-point unary operation; not for isnan, whose result has
-/// another type.
+/// Calls `f` with the functor of a unary operation. Throws for isnan, whose result has another
+/// type, and for integers where `has_integer_form` is false.
 template <typename T, typename F>
 void with_unary(Unary op, T a, T b, F&& f) {
   switch (op) {
     case Unary::neg: return f(unary::Neg<T>{});
-    case Unary::exp: return f(unary::Exp<T>{});
-    case Unary::log: return f(unary::Log<T>{});
-    case Unary::sqrt: return f(unary::Sqrt<T>{});
-    case Unary::rsqrt: return f(unary::Rsqrt<T>{});
-    case Unary::tanh: return f(unary::Tanh<T>{});
-    case Unary::sigmoid: return f(unary::Sigmoid<T>{});
-    case Unary::relu: return f(unary::Relu<T>{});
-    case Unary::gelu: return f(unary::Gelu<T>{});
-    case Unary::elu: return f(unary::Elu<T>{});
-    case Unary::silu: return f(unary::Silu<T>{});
-    case Unary::softplus: return f(unary::Softplus<T>{});
-    case Unary::abs: return f(unary::Abs<T>{});
-    case Unary::sin: return f(unary::Sin<T>{});
-    case Unary::cos: return f(unary::Cos<T>{});
-    case Unary::square: return f(unary::Square<T>{});
-    case Unary::reciprocal: return f(unary::Reciprocal<T>{});
-    case Unary::sign: return f(unary::Sign<T>{});
-    case Unary::floor: return f(unary::Floor<T>{});
-    case Unary::add_scalar: return f(unary::AddScalar<T>{a});
-    case Unary::mul_scalar: return f(unary::MulScalar<T>{a});
-    case Unary::pow_scalar: return f(unary::PowScalar<T>{a});
-    case Unary::clamp: return f(unary::Clamp<T>{a, b});
-    case Unary::isnan: break;
-  }
-  throw Error(concat(to_string(op), ": has no floating-point functor"));
-}
-
-/// Like `with_unary` for integers; throws where `has_integer_form` is false.
-template <typename T, typename F>
-void with_integer_unary(Unary op, T a, T b, F&& f) {
-  switch (op) {
-    case Unary::neg: return f(unary::Neg<T>{});
     case Unary::relu: return f(unary::Relu<T>{});
     case Unary::abs: return f(unary::Abs<T>{});
     case Unary::square: return f(unary::Square<T>{});
@@ -255,8 +211,27 @@ void with_integer_unary(Unary op, T a, T b, F&& f) {
     case Unary::mul_scalar: return f(unary::MulScalar<T>{a});
     case Unary::pow_scalar: return f(unary::PowScalar<T>{a});
     case Unary::clamp: return f(unary::Clamp<T>{a, b});
-    default: throw Error(concat(to_string(op), ": is not defined on integers"));
+    default: break;
   }
+  if constexpr (std::is_floating_point_v<T>) {
+    switch (op) {
+      case Unary::exp: return f(unary::Exp<T>{});
+      case Unary::log: return f(unary::Log<T>{});
+      case Unary::sqrt: return f(unary::Sqrt<T>{});
+      case Unary::rsqrt: return f(unary::Rsqrt<T>{});
+      case Unary::tanh: return f(unary::Tanh<T>{});
+      case Unary::sigmoid: return f(unary::Sigmoid<T>{});
+      case Unary::gelu: return f(unary::Gelu<T>{});
+      case Unary::elu: return f(unary::Elu<T>{});
+      case Unary::silu: return f(unary::Silu<T>{});
+      case Unary::softplus: return f(unary::Softplus<T>{});
+      case Unary::sin: return f(unary::Sin<T>{});
+      case Unary::cos: return f(unary::Cos<T>{});
+      case Unary::reciprocal: return f(unary::Reciprocal<T>{});
+      default: break;
+    }
+  }
+  throw Error(concat(to_string(op), ": is not defined on ", to_string(dtype_of<T>())));
 }
 
 /// Calls `f` with the functor of a binary operation.

@@ -35,11 +35,7 @@ void unary(Unary op, const Tensor& x, double a, double b, const Tensor& y) {
     const Operand<T> in(x);
     if (op == Unary::isnan) return map<uint8_t>(y, unary::IsNan<T>{}, in);
     const auto run = [&](auto f) { map<T>(y, f, in); };
-    if constexpr (std::is_floating_point_v<T>) {
-      with_unary<T>(op, static_cast<T>(a), static_cast<T>(b), run);
-    } else {
-      with_integer_unary<T>(op, convert<T>(a), convert<T>(b), run);
-    }
+    with_unary<T>(op, convert<T>(a), convert<T>(b), run);
   });
 }
 
