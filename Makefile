@@ -5,9 +5,10 @@ CONFIG ?= release
 ARCH ?= native
 CUDA ?= 0
 CXX := g++
-# All cores, unless -j says otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
-MAKEFLAGS += -j$(shell nproc)
+# All cores; JOBS=1 builds one file at a time. Makes below this one share its job server.
+JOBS ?= $(shell nproc)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS)
 endif
 BUILD := build/$(CONFIG)
 BIN := $(if $(filter release,$(CONFIG)),build/bin,$(BUILD)/bin)
@@ -204,4 +205,4 @@ help:
 	@echo "make bench           time kernels and a training step"
 	@echo "make install         headers, shared library and pkg-config under PREFIX=$(PREFIX)"
 	@echo "make deps format check-format tidy size clean"
-	@echo "variables: CONFIG=release|asan|tsan  ARCH=native|x86-64-v3|...  PREFIX, DESTDIR"
+	@echo "variables: CONFIG=release|asan|tsan  ARCH=native|x86-64-v3|...  JOBS, PREFIX, DESTDIR"

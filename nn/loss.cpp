@@ -47,12 +47,11 @@ std::vector<uint8_t> feasible_items(const std::vector<int64_t>& frames,
   return fits;
 }
 
-// (B, U) i32, filled up with `filler`.
-Tensor pad_targets(const std::vector<std::vector<int32_t>>& targets, int32_t filler,
-                   Device device) {
+// (B, U) i32; what fills up the rows is not read.
+Tensor pad_targets(const std::vector<std::vector<int32_t>>& targets, Device device) {
   size_t longest = 1;
   for (const auto& target : targets) longest = std::max(longest, target.size());
-  std::vector<int32_t> padded(targets.size() * longest, filler);
+  std::vector<int32_t> padded(targets.size() * longest);
   for (size_t b = 0; b < targets.size(); ++b) {
     std::copy(targets[b].begin(), targets[b].end(),
               padded.begin() + static_cast<std::ptrdiff_t>(b * longest));
@@ -85,10 +84,8 @@ Tensor ctc(const Tensor& logits, const Lengths& input_lengths,
     const double labels = static_cast<double>(std::max<size_t>(target.size(), 1));
     weights.push_back(mean ? 1 / (labels * static_cast<double>(batch)) : 1);
   }
-  // Any label may fill up, as long as it is not the blank.
-  const int32_t filler = options.blank == 0 ? 1 : 0;
-  Tensor losses = centroid::ctc(logits, pad_targets(targets, filler, logits.device()),
-                                Lengths(frames), Lengths(target_lengths), options.blank);
+  Tensor losses = centroid::ctc(logits, pad_targets(targets, logits.device()), Lengths(frames),
+                                Lengths(target_lengths), options.blank);
   if (std::count(fits.begin(), fits.end(), 0) > 0) {
     losses = where(from_vector(fits, {batch}, logits.device()), losses,
                    zeros({batch}, logits.dtype(), logits.device()));

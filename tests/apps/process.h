@@ -2,6 +2,7 @@
 // Running the programs as a user does.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,10 +31,12 @@ inline std::string program_path(const std::string& name) {
   return ((bin.is_absolute() ? bin : repository_root() / bin) / name).string();
 }
 
-/// A process whose output goes to two files in `dir`.
+/// A process whose output goes to two files in `dir`. With `file_limit`, no file grows beyond so
+/// many bytes.
 class Process {
  public:
-  Process(const TempDir& dir, const std::string& program, const Words& arguments)
+  Process(const TempDir& dir, const std::string& program, const Words& arguments,
+          rlim_t file_limit = RLIM_INFINITY)
       : out_(dir / "stdout"), err_(dir / "stderr") {
     Words words = Words{program_path(program)} + arguments;
     CENTROID_CHECK(std::filesystem::exists(words[0]), "test: expected a program at ", words[0],
@@ -45,6 +48,11 @@ class Process {
     if (pid_ != 0) return;
     ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 1);
     ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 2);
+    if (file_limit != RLIM_INFINITY) {
+      ::signal(SIGXFSZ, SIG_IGN);  // writing fails instead
+      const rlimit limit{file_limit, file_limit};
+      ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }

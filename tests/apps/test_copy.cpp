@@ -1,99 +1,21 @@
 // The program `copy` as a user runs it.
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <cstdlib>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
-#include "apps/common/log.h"
 #include "apps/copy_task.h"
-#include "tests/support.h"
+#include "tests/apps/process.h"
 
 using namespace centroid;
 using Catch::Matchers::Contains;
 using Json = nlohmann::ordered_json;
-using Words = std::vector<std::string>;
+using test::log_lines;
+using test::Outcome;
+using test::Words;
+using test::operator+;
 
 namespace {
 
-// ---- running the program --------------------------------------------------------------------
-
-std::string program() {
-  const char* folder = std::getenv("CENTROID_BIN");
-  const std::filesystem::path bin = folder ? folder : "build/bin";
-  return (bin.is_absolute() ? bin : test::repository_root() / bin) / "copy";
-}
-
-// A process whose output goes to two files. With `file_limit`, no file grows beyond so many bytes.
-class Process {
- public:
-  Process(const test::TempDir& dir, const Words& arguments, rlim_t file_limit = RLIM_INFINITY)
-      : out_(dir / "stdout"), err_(dir / "stderr") {
-    REQUIRE(std::filesystem::exists(program()));
-    Words words = arguments;
-    words.insert(words.begin(), program());
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 1);
-    ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 2);
-    if (file_limit != RLIM_INFINITY) {
-      ::signal(SIGXFSZ, SIG_IGN);  // writing fails instead
-      const rlimit limit{file_limit, file_limit};
-      ::setrlimit(RLIMIT_FSIZE, &limit);
-    }
-    ::execv(argv[0], argv.data());
-    ::_exit(127);
-  }
-  ~Process() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  Process(const Process&) = delete;
-
-  void signal(int number) const { ::kill(pid_, number); }
-  bool running() {
-    if (pid_ <= 0) return false;
-    if (::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = 0;
-    return pid_ > 0;
-  }
-  // The exit code, or minus the signal that ended it.
-  int wait() {
-    if (pid_ > 0) ::waitpid(pid_, &status_, 0);
-    pid_ = 0;
-    return WIFSIGNALED(status_) ? -WTERMSIG(status_) : WEXITSTATUS(status_);
-  }
-  std::string out() const { return test::read_text(out_); }
-  std::string err() const { return test::read_text(err_); }
-
- private:
-  std::string out_, err_;
-  pid_t pid_ = 0;
-  int status_ = 0;
-};
-
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
 Outcome run(const test::TempDir& dir, const Words& arguments) {
-  Process process(dir, arguments);
-  const int code = process.wait();
-  return {code, process.out(), process.err()};
-}
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
+  return test::run(dir, "copy", arguments);
 }
 
 // A small training that uses all random streams and all state: dropout, averaged weights. One
@@ -113,16 +35,6 @@ Words tiny(const std::string& out, int steps, const std::string& task = "causal"
 }
 
 // ---- what a run leaves behind ---------------------------------------------------------------
-
-// The log without what depends on the clock.
-std::vector<std::string> log_lines(const std::string& out) {
-  std::vector<std::string> lines;
-  for (Json line : apps::read_json_lines(out + "/log.jsonl")) {
-    line.erase("time");
-    lines.push_back(line.dump());
-  }
-  return lines;
-}
 
 int64_t last_logged_step(const std::string& out) {
   if (!std::filesystem::exists(out + "/log.jsonl")) return 0;
@@ -152,7 +64,7 @@ void check_same_runs(const std::string& a, const std::string& b) {
 }
 
 // Waits until `step` is in the log; false if the process ended before.
-bool reached(Process& process, const std::string& out, int64_t step) {
+bool reached(test::Process& process, const std::string& out, int64_t step) {
   while (last_logged_step(out) < step) {
     if (!process.running()) return false;
     ::usleep(2000);
@@ -205,7 +117,7 @@ TEST_CASE("a killed run resumes to the bits of an uninterrupted one", "[copy]") 
   const std::string whole = dir / "whole", broken = dir / "broken";
   REQUIRE(run(dir, tiny(whole, 100)).code == 0);
   {
-    Process process(dir, tiny(broken, 100));
+    test::Process process(dir, "copy", tiny(broken, 100));
     REQUIRE(reached(process, broken, 30));
     process.signal(SIGKILL);
     CHECK(process.wait() == -SIGKILL);
@@ -223,7 +135,7 @@ TEST_CASE("a run asked to stop saves, says how to go on, and goes on exactly", "
   const test::TempDir dir;
   const std::string whole = dir / "whole", stopped = dir / "stopped";
   REQUIRE(run(dir, tiny(whole, 100, "masked")).code == 0);
-  Process process(dir, tiny(stopped, 100, "masked"));
+  test::Process process(dir, "copy", tiny(stopped, 100, "masked"));
   REQUIRE(reached(process, stopped, 30));
   process.signal(SIGTERM);
   CHECK(process.wait() == 0);
@@ -338,7 +250,7 @@ TEST_CASE("folders that cannot take a run are refused before anything is written
 
 TEST_CASE("a checkpoint that cannot be written whole is an error and leaves no part", "[copy]") {
   const test::TempDir dir;
-  Process process(dir, tiny(dir / "run", 3), 20000);
+  test::Process process(dir, "copy", tiny(dir / "run", 3), 20000);
   CHECK(process.wait() == 1);
   CHECK_THAT(process.err(), Contains("error: ") && Contains("last.safetensors"));
   for (const auto& entry : std::filesystem::directory_iterator(dir / "run")) {

@@ -41,6 +41,13 @@ struct Tied : Module {
   Tensor b;
 };
 
+struct Transposed : Module {
+  Transposed() : x(strided(from_vector(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3}))) {
+    add_parameter("x", x);
+  }
+  Tensor x;
+};
+
 struct Twice : Module {
   Twice() : x(zeros({1})) {
     add_parameter("x", x);
@@ -164,6 +171,9 @@ TEST_CASE("converting to f64 keeps values and handles") {
   CHECK(handle.requires_grad());
   CHECK(mismatch(leaf.weight, std::vector<double>{0.5, 0.5, 0.5, 0.5}, 0, 0) == "");
   CHECK_THAT(error_of([&] { leaf.to(DType::i64); }), Contains("expected f32 or f64, got i64"));
+  Transposed transposed;
+  transposed.to(DType::f64);
+  CHECK(mismatch(transposed.x, std::vector<double>{1, 2, 3, 4, 5, 6}, 0, 0) == "");
   leaf.to(Device{});
   CHECK(handle.numel() == 4);
 }
