@@ -135,7 +135,7 @@ $(BIN)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/main_corpus.o $(
 
 .PHONY: readme
 readme: $(PROGRAMS) $(BIN)/make_tones
-	@CENTROID_BIN=$(BIN) tests/readme.sh
+	+@CENTROID_BIN=$(BIN) tests/readme.sh
 
 bench: deps
 	@$(MAKE) --no-print-directory $(BIN)/bench
