@@ -28,7 +28,7 @@ speech() {
     mkdir -p "$cache"
     local work
     work=$(mktemp -d "$cache/download.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
+    trap "rm -rf '$work'" EXIT  # expanded now: `work` is gone by then
     echo "downloading festvox-ru (179 MB) with apt-get into $cache" >&2
     (cd "$work" && apt-get download festvox-ru >/dev/null 2>&1) ||
       (sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
