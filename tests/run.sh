@@ -5,7 +5,7 @@ set -u
 passed=0 failed=0 broken=0
 for program in "$@"; do
   echo "== $program"
-  "$program" ${TEST_ARGS:-} 2>&1 | tee /dev/stderr | tail -n 3 >"${TMPDIR:-/tmp}/centroid-test.$$"
+  "$program" ${TEST_ARGS:-} 2>&1 | tee /dev/stderr | tail -n 12 >"${TMPDIR:-/tmp}/centroid-test.$$"
   status=${PIPESTATUS[0]}
   # Catch2 closes with "All tests passed (A assertions in T test cases)" or
   # "test cases: T | P passed | F failed".
