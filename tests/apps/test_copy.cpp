@@ -158,11 +158,26 @@ TEST_CASE("1, 2 and 4 threads give the same run", "[copy]") {
   check_same_runs(dir / "1", dir / "4");
 }
 
-TEST_CASE("another seed gives another run", "[copy]") {
+TEST_CASE("the seed decides the first weights and, from then on, the data", "[copy]") {
   const test::TempDir dir;
-  REQUIRE(run(dir, tiny(dir / "a", 5)).code == 0);
-  REQUIRE(run(dir, tiny(dir / "b", 5) + Words{"--seed", "2"}).code == 0);
-  CHECK(log_lines(dir / "a") != log_lines(dir / "b"));
+  REQUIRE(run(dir, tiny(dir / "a", 3)).code == 0);
+  REQUIRE(run(dir, tiny(dir / "other", 3) + Words{"--seed", "2"}).code == 0);
+  CHECK(log_lines(dir / "a") != log_lines(dir / "other"));
+  // From the same checkpoint on, only the data can differ.
+  for (const char* name : {"b", "c"}) {
+    std::filesystem::copy(dir / "a", dir / name, std::filesystem::copy_options::recursive);
+  }
+  REQUIRE(run(dir, {"train", "--resume", dir / "a", "--steps", "4"}).code == 0);
+  REQUIRE(run(dir, {"train", "--resume", dir / "b", "--steps", "4"}).code == 0);
+  REQUIRE(run(dir, {"train", "--resume", dir / "c", "--steps", "4", "--seed", "2"}).code == 0);
+  const auto loss = [&](const std::string& name) {
+    for (const Json& line : apps::read_json_lines(dir / (name + "/log.jsonl"))) {
+      if (line.at("step") == 4) return line.at("loss").get<double>();
+    }
+    return 0.0;
+  };
+  CHECK(loss("a") == loss("b"));
+  CHECK(loss("a") != loss("c"));
 }
 
 TEST_CASE("checkpoints of others are refused with exit 1", "[copy]") {
