@@ -111,4 +111,25 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ignore
 Tensor ctc(const Tensor& logits, const Tensor& targets, const Lengths& input_lengths,
            const Lengths& target_lengths, int64_t blank = 0);
 
+// ---- attention and clusters (ops_attention.cpp) -------------------------------------------------
+/// Fused softmax attention over the keys `mask` lets a query see. `top_scores` have no history.
+Attended tile_attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyMask& mask,
+                        double scale, const WeightDropout& dropout = {}, int64_t best = 0);
+/// Each query against its group's keys.
+Attended gathered_attention(const Tensor& q, const Tensor& extra, const Tensor& k, const Tensor& v,
+                            const Groups& groups, KeyRule rule, double scale,
+                            const WeightDropout& dropout = {},
+                            const WeightDropout& extra_dropout = {}, bool partly = false);
+/// Attention over disjoint sets of keys together, from that over each: `out` and `lse`. A set with
+/// sign -1 is taken away: it must be part of the others. `signs` empty: all are added.
+Attended merge_attention(const std::vector<Attended>& parts, const std::vector<double>& signs = {});
+/// top_mass[g] top[l] + out_of_group[g] - mass[g] top_of_group[g] for each query l of cluster g, 0
+/// for those in none. top (B, H, L, D), masses (B, H, K), the others (B, H, K, D).
+Tensor correct_rows(const Tensor& top, const Clusters& clusters, const Tensor& top_mass,
+                    const Tensor& mass, const Tensor& top_of_group, const Tensor& out_of_group);
+/// x (B, H, L, E) -> mean or sum over each cluster (B, H, K, E).
+Tensor group_sum(const Tensor& x, const Clusters& clusters, bool mean = false);
+/// y (B, H, K, E) -> (B, H, L, E): each query its cluster's row.
+Tensor group_broadcast(const Tensor& y, const Clusters& clusters);
+
 }  // namespace centroid

@@ -27,11 +27,17 @@ struct AttentionInput {
 /// What a variant can do; the test battery reads it.
 struct Capabilities {
   bool causal = false;               ///< may be called with `causal`
+  bool causal_only = false;          ///< ... and must be
+  bool shared_qk = false;            ///< takes the queries as keys and does not look at `k`
   bool cross = false;                ///< L != S allowed
   bool key_order_invariant = false;  ///< permuting keys (and values) changes nothing
   std::string
       exact_options;  ///< options with which it must equal full attention; "-" = there are none
+  /// Options under which it approximates even at a dozen positions; the battery also runs them.
+  std::vector<std::string> test_options{};
 };
+
+struct DecodeState;  // nn/decode.h
 
 /// An attention variant: one file in nn/attention/ that derives from this and registers itself.
 class Attention : public Module {
@@ -40,6 +46,15 @@ class Attention : public Module {
   /// valid keys are 0. Throws when asked for what `capabilities` lacks.
   virtual Tensor attend(const AttentionInput& input) = 0;
   virtual Capabilities capabilities() const = 0;
+
+  /// Generation: the state before the first position. Throws unless the variant can be causal.
+  virtual std::unique_ptr<DecodeState> start_decoding() const;
+  /// Generation: one position more. `input` holds it alone, q, k and v (B, H, 1, .), without
+  /// lengths; the result (B, H, 1, D) is the last row of a causal `attend` over all positions given
+  /// so far. Records no history. This default keeps all of them and calls `attend`, which is always
+  /// right; a variant that can do with less overrides both functions (nn/decode.h helps). Throws in
+  /// training and for the state of another variant.
+  virtual Tensor step(DecodeState& state, const AttentionInput& input);
 };
 
 /// The attention matrix (B, H, L, S) of any variant: what it does to unit values. `input.v` is not

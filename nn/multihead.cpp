@@ -4,6 +4,8 @@ namespace centroid::nn {
 
 namespace {
 
+constexpr double kRotaryBase = 10000;
+
 int64_t head_size_of(const TransformerOptions& options) {
   check(options);
   return options.head_size > 0 ? options.head_size : options.width / options.heads;
@@ -29,10 +31,11 @@ MultiHead::MultiHead(const TransformerOptions& options, const std::string& atten
   add_module("attention", *attention_);
 }
 
-Tensor MultiHead::heads(const Linear& projection, const Tensor& x) const {
+Tensor MultiHead::heads(const Linear& projection, const Tensor& x, int64_t first) const {
   Tensor y = reshape(projection.forward(x), {x.size(0), x.size(1), heads_, head_size_});
   if (rotary_ && &projection != &v_) {
-    const Tensor angles = raw::to(rotary_angles(x.size(1), head_size_), x.device());
+    const Tensor angles =
+        raw::to(rotary_angles(x.size(1), head_size_, kRotaryBase, first), x.device());
     y = rotary(y, raw::cast(angles, x.dtype()));
   }
   return permute(y, {0, 2, 1, 3});
@@ -58,8 +61,30 @@ Tensor MultiHead::forward(const Tensor& x, const Tensor& memory, const Lengths& 
     context.tap(path(), *attention_, input);
     if (input.rng) input.rng->set_state(before);
   }
-  const Tensor attended = permute(attention_->attend(input), {0, 2, 1, 3});  // (B, L, H, E)
-  return out_.forward(reshape(attended, {x.size(0), x.size(1), heads_ * head_size_}));
+  return joined(attention_->attend(input));
+}
+
+Tensor MultiHead::joined(const Tensor& attended) const {
+  const Tensor y = permute(attended, {0, 2, 1, 3});  // (B, L, H, E)
+  return out_.forward(reshape(y, {y.size(0), y.size(1), heads_ * head_size_}));
+}
+
+std::unique_ptr<DecodeState> MultiHead::start_decoding() const {
+  CENTROID_CHECK(causal_, "MultiHead: only causal attention can go step by step");
+  return attention_->start_decoding();
+}
+
+Tensor MultiHead::step(DecodeState& state, const Tensor& x, int64_t position) {
+  CENTROID_CHECK(causal_, "MultiHead: only causal attention can go step by step");
+  CENTROID_CHECK(x.dim() == 3 && x.size(1) == 1, "MultiHead: step: expected (B, 1, C), got ",
+                 x.shape());
+  const NoGrad off;
+  Rng fixed(0, attention_->path());  // what `forward` gives outside of training
+  return joined(attention_->step(state, {.q = heads(q_, x, position),
+                                         .k = heads(k_, x, position),
+                                         .v = heads(v_, x, position),
+                                         .causal = true,
+                                         .rng = &fixed}));
 }
 
 }  // namespace centroid::nn

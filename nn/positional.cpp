@@ -23,7 +23,7 @@ const char* to_string(Positions positions) {
   return kNames[static_cast<size_t>(positions)].c_str();
 }
 
-Tensor sinusoidal_positions(int64_t time, int64_t width) {
+Tensor sinusoidal_positions(int64_t time, int64_t width, int64_t first) {
   CENTROID_CHECK(width >= 2 && width % 2 == 0,
                  "sinusoidal positions: width: expected an even number, got ", width);
   const int64_t half = width / 2;
@@ -35,7 +35,7 @@ Tensor sinusoidal_positions(int64_t time, int64_t width) {
     for (int64_t i = 0; i < half; ++i) {
       const double frequency = std::exp(-step * static_cast<double>(i));
       for (int64_t t = begin; t < end; ++t) {
-        const double angle = static_cast<double>(t) * frequency;
+        const double angle = static_cast<double>(first + t) * frequency;
         rows[t * width + i] = static_cast<float>(std::sin(angle));
         rows[t * width + half + i] = static_cast<float>(std::cos(angle));
       }
@@ -44,7 +44,7 @@ Tensor sinusoidal_positions(int64_t time, int64_t width) {
   return table;
 }
 
-Tensor rotary_angles(int64_t time, int64_t head_size, double base) {
+Tensor rotary_angles(int64_t time, int64_t head_size, double base, int64_t first) {
   CENTROID_CHECK(head_size >= 2 && head_size % 2 == 0,
                  "rotary positions: head size: expected an even number, got ", head_size);
   const int64_t half = head_size / 2;
@@ -53,7 +53,7 @@ Tensor rotary_angles(int64_t time, int64_t head_size, double base) {
   for (int64_t i = 0; i < half; ++i) {
     const double frequency = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));
     for (int64_t t = 0; t < time; ++t) {
-      rows[t * half + i] = static_cast<float>(static_cast<double>(t) * frequency);
+      rows[t * half + i] = static_cast<float>(static_cast<double>(first + t) * frequency);
     }
   }
   return angles;
@@ -70,19 +70,20 @@ PositionalEncoding::PositionalEncoding(Positions kind, int64_t width, int64_t ma
   add_parameter("table", table_);
 }
 
-Tensor PositionalEncoding::forward(const Tensor& x) const {
+Tensor PositionalEncoding::forward(const Tensor& x, int64_t first) const {
   CENTROID_CHECK(x.dim() == 3 && x.size(2) == width_, "positions: expected (B, T, ", width_,
                  "), got ", x.shape());
-  const int64_t time = x.size(1);
+  const int64_t time = x.size(1), end = first + time;
   switch (kind_) {
     case Positions::none:
     case Positions::rotary: break;
     case Positions::sinusoidal:
-      return x + raw::cast(raw::to(sinusoidal_positions(time, width_), x.device()), x.dtype());
+      return x +
+             raw::cast(raw::to(sinusoidal_positions(time, width_, first), x.device()), x.dtype());
     case Positions::learned:
-      CENTROID_CHECK(time <= table_.size(0), "learned positions: at most ", table_.size(0),
-                     " positions, got ", time, " (raise max_length before training)");
-      return x + slice(table_, 0, 0, time);
+      CENTROID_CHECK(end <= table_.size(0), "learned positions: at most ", table_.size(0),
+                     " positions, got ", end, " (raise max_length before training)");
+      return x + slice(table_, 0, first, end);
   }
   return x;
 }

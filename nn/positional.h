@@ -10,19 +10,21 @@ Positions parse_positions(const std::string& name);
 const char* to_string(Positions positions);
 
 /// (T, C) f32: sin in the first half of the width and cos in the second, wavelengths from 2 pi to
-/// 10000 * 2 pi (Vaswani et al., 2017). Throws unless C is even.
-Tensor sinusoidal_positions(int64_t time, int64_t width);
+/// 10000 * 2 pi (Vaswani et al., 2017). The first row is that of position `first`. Throws unless C
+/// is even.
+Tensor sinusoidal_positions(int64_t time, int64_t width, int64_t first = 0);
 
-/// Angles (T, E / 2) f32 of rotary positions: t / base^(2i / E) (Su et al., "RoFormer", 2021).
-/// Throws unless E is even.
-Tensor rotary_angles(int64_t time, int64_t head_size, double base = 10000);
+/// Angles (T, E / 2) f32 of rotary positions: t / base^(2i / E) (Su et al., "RoFormer", 2021), t
+/// counting from `first`. Throws unless E is even.
+Tensor rotary_angles(int64_t time, int64_t head_size, double base = 10000, int64_t first = 0);
 
 /// Adds positions to a sequence: x (B, T, C) -> (B, T, C). `none` and `rotary` (which acts on
 /// queries and keys) return x. Learned positions throw beyond `max_length`.
 class PositionalEncoding : public Module {
  public:
   PositionalEncoding(Positions kind, int64_t width, int64_t max_length, Rng& rng);
-  Tensor forward(const Tensor& x) const;
+  /// `first` is the position of x's first row: not 0 when a sequence comes in pieces.
+  Tensor forward(const Tensor& x, int64_t first = 0) const;
 
  private:
   Positions kind_;

@@ -120,19 +120,30 @@ EncoderLayer::EncoderLayer(const TransformerOptions& options, Rng& rng)
   add_module("norm2", norm2_);
 }
 
-Tensor EncoderLayer::forward(const Tensor& x, const Lengths& lengths, const Context& context) {
-  const auto attend = [&](const Tensor& h) {
-    return dropout_.forward(attention_.forward(h, h, lengths, lengths, context), context);
-  };
+template <typename Attend>
+Tensor EncoderLayer::around(const Attend& attend, const Tensor& x, const Context& context) const {
+  const auto attended = [&](const Tensor& h) { return dropout_.forward(attend(h), context); };
   const auto feed = [&](const Tensor& h) {
     return dropout_.forward(ff_.forward(h, context), context);
   };
   if (pre_norm_) {
-    const Tensor h = x + attend(norm1_.forward(x));
+    const Tensor h = x + attended(norm1_.forward(x));
     return h + feed(norm2_.forward(h));
   }
-  const Tensor h = norm1_.forward(x + attend(x));
+  const Tensor h = norm1_.forward(x + attended(x));
   return norm2_.forward(h + feed(h));
+}
+
+Tensor EncoderLayer::forward(const Tensor& x, const Lengths& lengths, const Context& context) {
+  const auto attend = [&](const Tensor& h) {
+    return attention_.forward(h, h, lengths, lengths, context);
+  };
+  return around(attend, x, context);
+}
+
+Tensor EncoderLayer::step(DecodeState& state, const Tensor& x, int64_t position) {
+  const NoGrad off;
+  return around([&](const Tensor& h) { return attention_.step(state, h, position); }, x, {});
 }
 
 DecoderLayer::DecoderLayer(const TransformerOptions& options, Rng& rng)
@@ -232,6 +243,29 @@ std::pair<Tensor, Lengths> Encoder::forward(const Tensor& x, const Lengths& leng
   }
   if (options_.pre_norm) h = norm_.forward(h);
   return {mask_padding(h, lengths), lengths};
+}
+
+EncoderState Encoder::start_decoding() const {
+  CENTROID_CHECK(options_.causal,
+                 "Encoder: only a causal encoder can go step by step (set options.causal)");
+  EncoderState state;
+  for (const EncoderLayer& layer : layers_) state.layers.push_back(layer.start_decoding());
+  return state;
+}
+
+Tensor Encoder::step(EncoderState& state, const Tensor& x) {
+  check_sequence(x, {}, options_.width, "Encoder: step");
+  CENTROID_CHECK(x.size(1) == 1, "Encoder: step: expected one position, got ", x.shape());
+  CENTROID_CHECK(state.layers.size() == layers_.size(), "Encoder: step: the encoder has ",
+                 layers_.size(), " layers, the state ", state.layers.size(),
+                 " (begin with start_decoding)");
+  const NoGrad off;
+  Tensor h = positions_.forward(x, state.position);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    h = layers_[i].step(*state.layers[i], h, state.position);
+  }
+  ++state.position;
+  return options_.pre_norm ? norm_.forward(h) : h;
 }
 
 Decoder::Decoder(const TransformerOptions& options, Rng& rng)

@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "nn/attention.h"
+#include "nn/decode.h"
 #include "nn/layers.h"
 #include "nn/positional.h"
 
@@ -46,9 +47,18 @@ class MultiHead : public Module {
   Tensor forward(const Tensor& x, const Tensor& memory, const Lengths& lengths,
                  const Lengths& memory_lengths, const Context& context);
 
+  /// Generation with causal self-attention, one position at a time: the state before the first one.
+  /// Throws unless causal.
+  std::unique_ptr<DecodeState> start_decoding() const;
+  /// x (B, 1, C) at `position`, the number of steps before this one -> (B, 1, C), the row that
+  /// `forward` over all positions so far gives it outside of training. Records no history.
+  Tensor step(DecodeState& state, const Tensor& x, int64_t position);
+
  private:
-  /// (B, T, C) -> (B, H, T, E), a view of the projection
-  Tensor heads(const Linear& projection, const Tensor& x) const;
+  /// (B, T, C) -> (B, H, T, E), a view of the projection; x begins at position `first`.
+  Tensor heads(const Linear& projection, const Tensor& x, int64_t first = 0) const;
+  /// (B, H, T, E) -> (B, T, C)
+  Tensor joined(const Tensor& attended) const;
 
   Linear q_, k_, v_, out_;
   std::unique_ptr<Attention> attention_;
@@ -63,13 +73,26 @@ class EncoderLayer : public Module {
   EncoderLayer(const TransformerOptions& options, Rng& rng);
   /// (B, T, C) -> (B, T, C); rows beyond `lengths` mean nothing and affect no other row.
   Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context);
+  /// As for MultiHead: (B, 1, C) -> (B, 1, C)
+  std::unique_ptr<DecodeState> start_decoding() const { return attention_.start_decoding(); }
+  Tensor step(DecodeState& state, const Tensor& x, int64_t position);
 
  private:
+  /// The layer around its attention, (B, T, C) -> (B, T, C).
+  template <typename Attend>
+  Tensor around(const Attend& attend, const Tensor& x, const Context& context) const;
+
   MultiHead attention_;
   FeedForward ff_;
   LayerNorm norm1_, norm2_;
   Dropout dropout_;
   bool pre_norm_;
+};
+
+/// What an Encoder keeps between the steps of one generation.
+struct EncoderState {
+  std::vector<std::unique_ptr<DecodeState>> layers;
+  int64_t position = 0;  ///< steps made so far
 };
 
 /// Positions, dropout, layers, and (pre-norm) a final norm. Causal use makes it a language model's
@@ -80,6 +103,14 @@ class Encoder : public Module {
   Encoder(const TransformerOptions& options, Rng& rng);
   std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths,
                                      const Context& context);
+
+  /// Generation, one position at a time: the state before the first one. Throws unless the encoder
+  /// is causal.
+  EncoderState start_decoding() const;
+  /// The next position, x (B, 1, C) -> (B, 1, C): the row that `forward` over all positions so far
+  /// gives it outside of training. Time and memory are those of the variant's `step`. Records no
+  /// history; throws when learned positions end.
+  Tensor step(EncoderState& state, const Tensor& x);
 
  private:
   TransformerOptions options_;

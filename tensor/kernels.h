@@ -2,6 +2,7 @@
 // Kernels by device: `centroid::cpu::name` and `centroid::cuda::name` for every entry of
 // kernels.def. A kernel that a device lacks is a link error in a build that has the device; a build
 // without CUDA links stubs that throw (cuda/stub.cpp).
+#include "tensor/attention.h"
 #include "tensor/philox.h"
 #include "tensor/rng.h"
 #include "tensor/tensor.h"

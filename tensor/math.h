@@ -31,9 +31,10 @@ CENTROID_HD ExpParts reduce_exp(float x) {
 }
 
 // e^r - 1 = r + r^2 q(r) on |r| <= ln(2)/2, relative error 2.5e-10.
-CENTROID_HD float expm1_polynomial(float r) {
-  float q = 0.0001991456097f;
-  q = q * r + 0.001394127235f;
+// F is float, or a vector of floats.
+template <typename F>
+CENTROID_HD F expm1_polynomial(F r) {
+  F q = r * 0.0001991456097f + 0.001394127235f;
   q = q * r + 0.008333272414f;
   q = q * r + 0.04166635167f;
   q = q * r + 0.1666666682f;

@@ -48,7 +48,9 @@ Tensor squeeze(const Tensor& x, int dim);
 
 // ---- copies (ops_view.cpp) ------------------------------------------------------------------
 Tensor contiguous(const Tensor& x);  ///< x itself when it already is
-Tensor clone(const Tensor& x);       ///< always a contiguous copy
+/// x itself when it is undefined or its last dimension has stride 1, else a contiguous copy.
+Tensor unit_last(const Tensor& x);
+Tensor clone(const Tensor& x);  ///< always a contiguous copy
 Tensor cast(const Tensor& x, DType dtype);
 Tensor to(const Tensor& x, Device device);
 void copy_(const Tensor& y, const Tensor& x);  ///< y = x, expanded to y's shape
@@ -193,5 +195,58 @@ std::pair<Tensor, Tensor> topk(const Tensor& x, int64_t k);
 std::pair<Tensor, Tensor> sort(const Tensor& x, bool descending = false);
 /// index (...) -> (..., classes)
 Tensor one_hot(const Tensor& index, int64_t classes, DType dtype = DType::f32);
+
+// ---- attention (ops_attention.cpp): see kernels.def. q (B, H, L, E), k (B, H, S, E), v (B, H, S,
+// D), any strides; results of shape (B, H, L, D) lie in memory as (B, L, H, D) -----------------
+/// Throws unless the lengths fit into (batch, queries, keys).
+KeyMask key_mask(const Tensor& q, const Tensor& k, const Lengths& q_lengths,
+                 const Lengths& k_lengths, bool causal);
+/// Uninitialised (B, H, n, width) in (B, n, H, width) memory, with B, H and dtype of `like`.
+Tensor empty_heads_last(const Tensor& like, int64_t n, int64_t width);
+struct AttentionGrads {
+  Tensor dq, dk, dv, dextra;
+};
+/// Without v, only `lse` and the `best` keys are computed.
+Attended tile_attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyMask& mask,
+                        double scale, const WeightDropout& dropout = {}, int64_t best = 0);
+/// `dout` and `dlse` may be undefined (zero). Gradients that are not needed stay undefined.
+AttentionGrads tile_attention_backward(const Tensor& q, const Tensor& k, const Tensor& v,
+                                       const KeyMask& mask, double scale,
+                                       const WeightDropout& dropout, const Attended& y,
+                                       const Tensor& dout, const Tensor& dlse, bool needs_dq,
+                                       bool needs_dk, bool needs_dv);
+/// Each query against its group's keys; `extra` (B, H, G, E) may be undefined. With `partly`, some
+/// queries are in no group: their result is 0.
+Attended gathered_attention(const Tensor& q, const Tensor& extra, const Tensor& k, const Tensor& v,
+                            const Groups& groups, KeyRule rule, double scale,
+                            const WeightDropout& dropout, const WeightDropout& extra_dropout,
+                            bool partly);
+/// `dy` holds the gradients of the results, undefined ones are zero.
+AttentionGrads gathered_attention_backward(const Tensor& q, const Tensor& extra, const Tensor& k,
+                                           const Tensor& v, const Groups& groups, KeyRule rule,
+                                           double scale, const WeightDropout& dropout,
+                                           const WeightDropout& extra_dropout, bool partly,
+                                           const Attended& y, const Attended& dy);
+
+// ---- clustering (ops_cluster.cpp) ---------------------------------------------------------------
+/// How many clusters each item of `lengths` gets: at most one per valid query, at least one.
+Lengths cluster_counts(const ClusterOptions& options, const Lengths& lengths);
+/// Sign hashes of x (B, H, L, E) by random planes drawn from `rng` -> codes (B, H, L) i64.
+Tensor hash_codes(const Tensor& x, const Lengths& lengths, const ClusterOptions& options, Rng& rng);
+/// Hashes and k-means in Hamming space (clustered attention, section 3.2): q (B, H, L, E). The
+/// clusters of an item depend on its own valid queries and on `rng` only. Throws for options out of
+/// range.
+Clusters cluster_queries(const Tensor& q, const Lengths& lengths, const ClusterOptions& options,
+                         Rng& rng);
+/// For blocks of `block` queries; options.clusters is a whole number.
+PastClusters cluster_past(const Tensor& q, const Lengths& lengths, const ClusterOptions& options,
+                          int64_t block, Rng& rng);
+/// The same structure from labels in [-1, count).
+Clusters clusters_of_labels(const Tensor& labels, int64_t count);
+/// x (B, H, L, E) -> sum or mean per group (B, H, G, E).
+Tensor group_sum(const Tensor& x, const Clusters& clusters, bool mean = false);
+/// y (B, H, G, E) -> (B, H, L, E) in (B, L, H, E) memory: each query its group's row, divided by
+/// the group's size if `mean`; 0 for queries in none.
+Tensor group_broadcast(const Tensor& y, const Clusters& clusters, bool mean = false);
 
 }  // namespace centroid::raw

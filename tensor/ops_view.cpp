@@ -208,6 +208,10 @@ Tensor squeeze(const Tensor& x, int dim) {
 
 Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : clone(x); }
 
+Tensor unit_last(const Tensor& x) {
+  return !x.defined() || x.size(-1) == 1 || x.strides()[x.dim() - 1] == 1 ? x : contiguous(x);
+}
+
 Tensor clone(const Tensor& x) {
   Tensor y = empty(x.shape(), x.dtype(), x.device());
   CENTROID_DISPATCH(x.device(), copy, x, y);

@@ -41,6 +41,39 @@ void store(T* to, Vector<T> v) {
   std::memcpy(to, &v, sizeof v);
 }
 
+/// One bit per lane of a comparison's result, lane 0 lowest.
+template <typename V>
+uint64_t mask_bits(const V& lanes) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  if constexpr (sizeof lanes == 64 && sizeof(lanes[0]) == 4) {
+    return _mm512_movepi32_mask((__m512i)lanes);
+  } else if constexpr (sizeof lanes == 64 && sizeof(lanes[0]) == 8) {
+    return _mm512_movepi64_mask((__m512i)lanes);
+  }
+#elif defined(__AVX__)
+  if constexpr (sizeof lanes == 32 && sizeof(lanes[0]) == 4) {
+    return _mm256_movemask_ps((__m256)lanes);
+  } else if constexpr (sizeof lanes == 32 && sizeof(lanes[0]) == 8) {
+    return _mm256_movemask_pd((__m256d)lanes);
+  }
+#endif
+  uint64_t bits = 0;
+  for (size_t i = 0; i < sizeof lanes / sizeof(lanes[0]); ++i) {
+    bits |= static_cast<uint64_t>(lanes[i] != 0) << i;
+  }
+  return bits;
+}
+
+/// Set bits of every lane.
+inline Vector<uint64_t> popcount(Vector<uint64_t> x) {
+#if defined(__AVX512VPOPCNTDQ__)
+  return (Vector<uint64_t>)_mm512_popcnt_epi64((__m512i)x);
+#else
+  for (size_t i = 0; i < sizeof x / 8; ++i) x[i] = __builtin_popcountll(x[i]);
+  return x;
+#endif
+}
+
 // The operations folded over. They apply to elements and to Vectors alike, hence `|`, not `||`.
 // Integer sums must be folded unsigned: they wrap.
 struct Sum {

@@ -1,10 +1,7 @@
-// Softmax attention over all keys (Vaswani et al., "Attention is all you need", 2017), as a plain
-// composition. It forms the (L, S) matrix of weights; the specification that others are compared
-// with.
-#include <cmath>
-
-#include "autograd/ops.h"
-#include "nn/attention.h"
+// Softmax attention over all keys (Vaswani et al., "Attention is all you need", 2017), fused: tiles
+// with online softmax, forward and backward, and nothing of size L x S.
+#include "nn/attention/common.h"
+#include "nn/decode.h"
 
 namespace centroid::nn {
 
@@ -18,16 +15,26 @@ class Full : public Attention {
 
   Tensor attend(const AttentionInput& input) override {
     check_attention_input(input, capabilities(), "full");
-    const double scale =
-        temperature_ > 0 ? temperature_ : 1 / std::sqrt(static_cast<double>(input.q.size(3)));
-    const Tensor scores = matmul(input.q, transpose(input.k, 2, 3));  // (B, H, L, S)
-    Tensor weights = masked_softmax(scores, scale, input.q_lengths, input.k_lengths, input.causal);
-    if (input.training && dropout_ > 0) weights = dropout(weights, dropout_, *input.rng);
-    return heads_last(matmul(weights, input.v));
+    const KeyMask mask =
+        raw::key_mask(input.q, input.k, input.q_lengths, input.k_lengths, input.causal);
+    return tile_attention(input.q, input.k, input.v, mask, attention_scale(temperature_, input.q),
+                          weight_dropout(dropout_, input))
+        .out;
+  }
+
+  std::unique_ptr<DecodeState> start_decoding() const override {
+    return std::make_unique<KeyValueCache>();
+  }
+  Tensor step(DecodeState& state, const AttentionInput& input) override {
+    return step_with_cache(*this, state, input, "full");
   }
 
   Capabilities capabilities() const override {
-    return {.causal = true, .cross = true, .key_order_invariant = true, .exact_options = ""};
+    return {.causal = true,
+            .cross = true,
+            .key_order_invariant = true,
+            .exact_options = "",
+            .test_options = {"dropout=0.3,temperature=0.7"}};
   }
 
  private:
@@ -36,7 +43,7 @@ class Full : public Attention {
 
 const RegisterAttention kFull{
     "full",
-    "softmax(temperature q k^T) v over all keys; time and memory grow with L * S",
+    "softmax(temperature q k^T) v over all keys; time grows with L * S, memory with L + S",
     {{"dropout", "0", "probability of dropping an attention weight in training"},
      {"temperature", "0", "factor on q k^T before the softmax; 0: 1 / sqrt(head size)"}},
     [](const AttentionOptions& options) { return std::make_unique<Full>(options); }};

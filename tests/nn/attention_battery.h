@@ -43,7 +43,8 @@ struct Mode {
 };
 
 inline std::vector<Mode> modes_of(const Capabilities& can) {
-  std::vector<Mode> modes = {{.name = "self"}};
+  std::vector<Mode> modes;
+  if (!can.causal_only) modes.push_back({.name = "self"});
   if (can.cross) modes.push_back({.name = "cross", .cross = true});
   if (can.causal) modes.push_back({.name = "causal", .causal = true});
   if (can.causal && can.cross) {
@@ -83,6 +84,7 @@ struct Result {
 inline Result run_with_gradients(Attention& attention, Problem p, bool training = false,
                                  Choices* record = nullptr, const Choices* replay = nullptr) {
   for (Tensor* x : {&p.q, &p.k, &p.v}) *x = raw::clone(*x).set_requires_grad();
+  if (attention.capabilities().shared_qk) p.k.set_grad(zeros(p.k.shape(), p.k.dtype()));
   const Tensor out = run(attention, p, training, record, replay);
   Rng rng(3, "cotangent");
   backward(out, randn(out.shape(), rng, out.dtype()));
@@ -103,7 +105,11 @@ inline std::string not_zero(const Tensor& x) {
 
 inline std::vector<std::string> specs() {
   std::vector<std::string> all = attention_names();
-  all.push_back("full:dropout=0.3,temperature=0.7");
+  for (const std::string& name : attention_names()) {
+    for (const std::string& options : make_attention(name)->capabilities().test_options) {
+      all.push_back(name + ":" + options);
+    }
+  }
   return all;
 }
 

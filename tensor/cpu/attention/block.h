@@ -1,0 +1,228 @@
+#pragma once
+// What the attention kernels are made of: small matrix products held in registers, transposition,
+// powers of two, and scratch memory. Host code; any vector width (tensor/simd.h).
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "tensor/math.h"
+#include "tensor/simd.h"
+
+namespace centroid::cpu {
+
+/// Elements per vector.
+template <typename T>
+inline constexpr int64_t kLanes = simd::kVectorBytes / sizeof(T);
+
+/// The next multiple of a vector: what a row of scratch memory takes.
+template <typename T>
+constexpr int64_t padded(int64_t n) {
+  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+/// A signed integer as wide as T: comparisons of vectors of T give vectors of it.
+template <typename T>
+using IntOf = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+/// Aligned, uninitialised memory of one task.
+template <typename T>
+class Scratch {
+ public:
+  explicit Scratch(int64_t n)
+      : data_(static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) + 127) / 64 * 64))) {
+    if (!data_) throw std::bad_alloc();
+  }
+  T* get() const { return data_.get(); }
+  operator T*() const { return data_.get(); }  // NOLINT: reads as the array it is
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+// ---- products -----------------------------------------------------------------------------------
+
+namespace detail {
+
+// With 32 registers, 12 rows of 2 vectors leave room for the operands; with 16, 6 rows do.
+inline constexpr int kRows = simd::kVectorBytes == 64 ? 12 : 6;
+
+// One block of R rows and V vectors of columns, summed over k in order, each term by one fma.
+template <typename T, int R, int V>
+void multiply_block(int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t ldb,
+                    T* c, int64_t ldc, int64_t columns, bool add) {
+  using Vec = simd::Vector<T>;
+  Vec sum[R][V] = {};
+  for (int64_t i = 0; i < k; ++i) {
+    Vec row[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) row[v] = simd::load(b + i * ldb + v * kLanes<T>);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const T factor = a[r * a_row + i * a_col];
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[r][v] += factor * row[v];
+    }
+  }
+  if (columns == V * kLanes<T>) {
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        T* to = c + r * ldc + v * kLanes<T>;
+        simd::store(to, add ? simd::load(to) + sum[r][v] : sum[r][v]);
+      }
+    }
+    return;
+  }
+  alignas(64) T rows[R][V * kLanes<T>];
+  std::memcpy(rows, sum, sizeof rows);
+  for (int r = 0; r < R; ++r) {
+    for (int64_t j = 0; j < columns; ++j) {
+      c[r * ldc + j] = add ? c[r * ldc + j] + rows[r][j] : rows[r][j];
+    }
+  }
+}
+
+template <typename T>
+using BlockFunction = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t,
+                               int64_t, bool);
+
+template <typename T, int V, size_t... R>
+constexpr std::array<BlockFunction<T>, sizeof...(R)> block_functions(std::index_sequence<R...>) {
+  return {&multiply_block<T, static_cast<int>(R) + 1, V>...};
+}
+
+}  // namespace detail
+
+/// c (m, n) = a (m, k) b (k, n), or += when `add`. `a` has any strides; rows of `b` are readable to
+/// the next multiple of a vector beyond n, and what stands there does not matter; of `c` only the n
+/// columns are touched. Every element is a sum over k in order, whatever m and n.
+template <typename T>
+void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
+              int64_t ldb, T* c, int64_t ldc, bool add) {
+  using Rows = std::make_index_sequence<detail::kRows>;
+  static constexpr auto kOne = detail::block_functions<T, 1>(Rows{});
+  static constexpr auto kTwo = detail::block_functions<T, 2>(Rows{});
+  constexpr int64_t kWide = 2 * kLanes<T>;
+  for (int64_t i = 0; i < m; i += detail::kRows) {
+    const int64_t rows = std::min<int64_t>(detail::kRows, m - i);
+    for (int64_t j = 0; j < n; j += kWide) {
+      const int64_t columns = std::min(kWide, n - j);
+      const auto& block = columns > kLanes<T> ? kTwo : kOne;
+      block[rows - 1](k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc, columns,
+                      add);
+    }
+  }
+}
+
+// ---- transposition ------------------------------------------------------------------------------
+
+namespace detail {
+
+// Swaps the off-diagonal halves of ever smaller blocks: log2(lanes) rounds of shuffles.
+template <typename T>
+void transpose_square(const T* x, int64_t ldx, T* y, int64_t ldy) {
+  using Vec = simd::Vector<T>;
+  using Mask = simd::Vector<IntOf<T>>;
+  constexpr int n = kLanes<T>;
+  Vec row[n];
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) row[i] = simd::load(x + i * ldx);
+#pragma GCC unroll 4
+  for (int w = n / 2; w >= 1; w /= 2) {
+    Mask low{}, high{};
+    for (int l = 0; l < n; ++l) {
+      low[l] = l & w ? l - w + n : l;
+      high[l] = l & w ? l + n : l + w;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) {
+      if (i & w) continue;
+      const Vec a = row[i], b = row[i + w];
+      row[i] = __builtin_shuffle(a, b, low);
+      row[i + w] = __builtin_shuffle(a, b, high);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) simd::store(y + i * ldy, row[i]);
+}
+
+}  // namespace detail
+
+/// y (columns, padded(rows)) = x (rows, columns) transposed, times `scale`; the padding is 0.
+template <typename T>
+void transpose(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int64_t ldy) {
+  constexpr int64_t n = kLanes<T>;
+  for (int64_t i = 0; i < rows; i += n) {
+    const int64_t height = std::min(n, rows - i);
+    int64_t j = 0;
+    if (height == n) {
+      for (; j + n <= columns; j += n) {
+        detail::transpose_square(x + i * ldx + j, ldx, y + j * ldy + i, ldy);
+      }
+    }
+    for (; j < columns; ++j) {
+      for (int64_t r = 0; r < height; ++r) y[j * ldy + i + r] = x[(i + r) * ldx + j];
+      for (int64_t r = height; r < n; ++r) y[j * ldy + i + r] = 0;
+    }
+  }
+}
+
+/// y (rows, columns) = x (columns, rows) transposed, into rows of any stride.
+template <typename T>
+void transpose_back(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int64_t ldy) {
+  constexpr int64_t n = kLanes<T>;
+  int64_t i = 0;
+  for (; i + n <= rows; i += n) {
+    int64_t j = 0;
+    for (; j + n <= columns; j += n) {
+      detail::transpose_square(x + j * ldx + i, ldx, y + i * ldy + j, ldy);
+    }
+    for (; j < columns; ++j) {
+      for (int64_t r = 0; r < n; ++r) y[(i + r) * ldy + j] = x[j * ldx + i + r];
+    }
+  }
+  for (; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) y[i * ldy + j] = x[j * ldx + i];
+  }
+}
+
+/// y (rows, ldy >= columns) = rows of x, the rest of each row 0: an operand `b` of `multiply`.
+template <typename T>
+void copy_rows(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r) {
+    std::memcpy(y + r * ldy, x + r * ldx, columns * sizeof(T));
+    std::fill(y + r * ldy + columns, y + (r + 1) * ldy, T(0));
+  }
+}
+
+// ---- powers of two ------------------------------------------------------------------------------
+
+/// 2^x lane by lane for x <= 0 (and a little above); exactly 0 below -126, NaN for NaN.
+inline simd::Vector<float> exp2_nonpositive(simd::Vector<float> x) {
+  using Vec = simd::Vector<float>;
+  using Int = simd::Vector<int32_t>;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec shifted = x + kRound;
+  const Vec r = (x - (shifted - kRound)) * 0.693147181f;
+  const Int k = (Int)shifted << 23;  // the integer, moved to the exponent
+  const Vec power = (Vec)((Int)(1.0f + math::detail::expm1_polynomial(r)) + k);
+  return x < -126.0f ? Vec{} : power;
+}
+inline simd::Vector<double> exp2_nonpositive(simd::Vector<double> x) {
+  for (int l = 0; l < kLanes<double>; ++l) x[l] = std::exp2(x[l]);
+  return x;
+}
+
+inline constexpr double kLog2E = 1.4426950408889634;
+inline constexpr double kLn2 = 0.6931471805599453;
+
+}  // namespace centroid::cpu

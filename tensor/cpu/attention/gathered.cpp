@@ -1,0 +1,233 @@
+// Attention of groups of queries, each to its own list of keys; forward and backward.
+#include <vector>
+
+#include "tensor/cpu/attention/gathered.h"
+#include "tensor/cpu/attention/splits.h"
+#include "tensor/parallel.h"
+
+namespace centroid::cpu {
+namespace {
+
+constexpr int64_t kGroupsPerTask = 8;
+
+// scores (n) -> weights 2^score / sum, in place; returns the log-sum-exp. n is a multiple of a
+// vector. A row without keys has weights 0.
+template <typename T>
+T softmax_row(T* scores, int64_t n) {
+  using Vec = simd::Vector<T>;
+  constexpr T kInf = std::numeric_limits<T>::infinity();
+  Vec tops = simd::load(scores);
+  for (int64_t j = kLanes<T>; j < n; j += kLanes<T>) {
+    const Vec x = simd::load(scores + j);
+    tops = tops > x ? tops : x;
+  }
+  T top = tops[0];
+  for (int l = 1; l < kLanes<T>; ++l) top = std::max(top, tops[l]);
+  const T shift = top == -kInf ? T(0) : top;
+  Vec sums{};
+  for (int64_t j = 0; j < n; j += kLanes<T>) {
+    const Vec weight = exp2_nonpositive(simd::load(scores + j) - shift);
+    simd::store(scores + j, weight);
+    sums += weight;
+  }
+  T sum = 0;
+  for (int l = 0; l < kLanes<T>; ++l) sum += sums[l];
+  if (sum == 0) return -kInf;
+  const T inverse = 1 / sum;
+  for (int64_t j = 0; j < n; j += kLanes<T>) {
+    simd::store(scores + j, simd::load(scores + j) * inverse);
+  }
+  return top * static_cast<T>(kLn2) + std::log(sum);
+}
+
+// ---- forward ------------------------------------------------------------------------------------
+
+template <typename T>
+void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end, const Tensor& out,
+                    const Tensor& lse, const Tensor& extra_out, const Tensor& extra_lse) {
+  const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), to(out, bh), extra_to(extra_out, bh);
+  GroupKeys<T> keys(g, false);
+  GroupRows<T> rows;
+  const Scratch<T> q(kGroupQueries * g.padded_width), weights(kGroupQueries * g.padded_list);
+  const Scratch<T> result(kGroupQueries * g.padded_value), factors(g.padded_list);
+  const T unit = static_cast<T>(g.scale * kLog2E);
+  for (int64_t group = begin; group < end; ++group) {
+    bool gathered = false;
+    for (int64_t from = 0; rows.take(g, bh, group, from); from += kGroupQueries) {
+      if (!std::exchange(gathered, true)) keys.gather(g, bh, group);
+      rows.gather(q_rows, extra_rows, unit, g.width, q, g.padded_width);
+      group_scores<T>(g, rows, keys, q, weights);
+      for (int64_t i = 0; i < rows.size(); ++i) {
+        T* row = weights + i * g.padded_list;
+        rows.value(lse, extra_lse, g, bh, i) = softmax_row(row, g.padded_list);
+        if ((rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p == 0) continue;
+        group_dropout<T>(g, rows, keys, bh, i, factors);
+        for (int64_t j = 0; j < keys.size(); ++j) row[j] *= factors[j];
+      }
+      multiply<T>(rows.size(), g.value_width, keys.size(), weights, g.padded_list, 1, keys.v_rows,
+                  g.padded_value, result, g.padded_value, false);
+      for (int64_t i = 0; i < rows.size(); ++i) {
+        std::copy_n(result + i * g.padded_value, g.value_width, rows.row(to, extra_to, i));
+      }
+    }
+  }
+}
+
+// ---- backward -----------------------------------------------------------------------------------
+
+// The gradients that backward reads and writes; names as in the derivation of tile_backward.cpp.
+struct GatheredGrads {
+  const Tensor &out, &lse, &extra_out, &extra_lse, &dout, &dlse, &dextra_out, &dextra_lse;
+  const Tensor &partial_dk, &partial_dv, &dq, &dextra, &dk, &dv;
+};
+
+template <typename T>
+struct BackwardRows {
+  GroupRows<T> rows;
+  Scratch<T> q, q_scaled, dout, weights, dscores, dq, factors;
+  explicit BackwardRows(const Gathered<T>& g)
+      : q(kGroupQueries * g.padded_width),
+        q_scaled(kGroupQueries * g.padded_width),
+        dout(kGroupQueries * g.padded_value),
+        weights(kGroupQueries * g.padded_list),
+        dscores(kGroupQueries * g.padded_list),
+        dq(kGroupQueries * g.padded_width),
+        factors(g.padded_list) {}
+};
+
+// weights = P M and dscores = dS of row i, from dscores = dO V^T.
+template <typename T>
+void backward_row(const Gathered<T>& g, const GatheredGrads& grads, const GroupKeys<T>& keys,
+                  BackwardRows<T>& r, int64_t bh, int64_t i) {
+  using Vec = simd::Vector<T>;
+  const GroupRows<T>& rows = r.rows;
+  T *weight = r.weights + i * g.padded_list, *dscore = r.dscores + i * g.padded_list;
+  const T log_sum = rows.value(grads.lse, grads.extra_lse, g, bh, i);
+  const T* out = rows.row(Rows<T>(grads.out, bh), Rows<T>(grads.extra_out, bh), i);
+  const T* dout = r.dout + i * g.padded_value;
+  T delta = 0;
+  for (int64_t d = 0; d < g.value_width; ++d) delta += out[d] * dout[d];
+  const Tensor& dlse = rows.at[i] >= 0 ? grads.dlse : grads.dextra_lse;
+  if (dlse.defined()) delta -= rows.value(dlse, dlse, g, bh, i);
+  const bool dropping = (rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p > 0;
+  std::fill(dscore + keys.size(), dscore + g.padded_list, T(0));
+  std::fill_n(r.factors.get(), g.padded_list, T(1));
+  if (dropping) group_dropout<T>(g, rows, keys, bh, i, r.factors);
+  const bool empty = log_sum == -std::numeric_limits<T>::infinity();
+  const T shift = empty ? T(0) : log_sum * static_cast<T>(kLog2E);
+  for (int64_t j = 0; j < g.padded_list; j += kLanes<T>) {
+    const Vec score = simd::load(weight + j), factor = simd::load(r.factors + j);
+    const Vec p = exp2_nonpositive(score - shift);
+    // The score of a last resort is a constant.
+    const Vec ds = p * (simd::load(dscore + j) * factor - delta) * static_cast<T>(g.scale);
+    simd::store(dscore + j, score == static_cast<T>(kLastResort) ? Vec{} : ds);
+    simd::store(weight + j, p * factor);
+  }
+}
+
+// The groups begin .. end of one (item, head): dq of their queries, and their part of dk and dv.
+template <typename T>
+void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t bh, int64_t begin,
+                     int64_t end, const Rows<T>& dk, const Rows<T>& dv) {
+  const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), dout(grads.dout, bh);
+  const Rows<T> dextra_out(grads.dextra_out, bh), dq(grads.dq, bh), dextra(grads.dextra, bh);
+  GroupKeys<T> keys(g, true);
+  BackwardRows<T> r(g);
+  const Scratch<T> dk_list(g.padded_list * g.padded_width), dv_list(g.padded_list * g.padded_value);
+  const T unit = static_cast<T>(g.scale * kLog2E);
+  for (int64_t group = begin; group < end; ++group) {
+    bool started = false;
+    for (int64_t from = 0; r.rows.take(g, bh, group, from); from += kGroupQueries) {
+      const bool more = std::exchange(started, true);
+      if (!more) keys.gather(g, bh, group);
+      const int64_t n = r.rows.size(), m = keys.size();
+      r.rows.gather(q_rows, extra_rows, 1, g.width, r.q, g.padded_width);
+      r.rows.gather(q_rows, extra_rows, unit, g.width, r.q_scaled, g.padded_width);
+      r.rows.gather(dout, dextra_out, 1, g.value_width, r.dout, g.padded_value);
+      group_scores<T>(g, r.rows, keys, r.q_scaled, r.weights);
+      multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
+                  r.dscores, g.padded_list, false);
+      for (int64_t i = 0; i < n; ++i) backward_row<T>(g, grads, keys, r, bh, i);
+      multiply<T>(n, g.width, m, r.dscores, g.padded_list, 1, keys.k_rows, g.padded_width, r.dq,
+                  g.padded_width, false);
+      for (int64_t i = 0; i < n; ++i) {
+        std::copy_n(r.dq + i * g.padded_width, g.width, r.rows.row(dq, dextra, i));
+      }
+      multiply<T>(m, g.width, n, r.dscores, 1, g.padded_list, r.q, g.padded_width, dk_list,
+                  g.padded_width, more);
+      multiply<T>(m, g.value_width, n, r.weights, 1, g.padded_list, r.dout, g.padded_value, dv_list,
+                  g.padded_value, more);
+    }
+    for (int64_t j = 0; started && j < keys.size(); ++j) {
+      T *dk_row = dk[keys.at[j]], *dv_row = dv[keys.at[j]];
+      for (int64_t e = 0; e < g.width; ++e) dk_row[e] += dk_list[j * g.padded_width + e];
+      for (int64_t d = 0; d < g.value_width; ++d) dv_row[d] += dv_list[j * g.padded_value + d];
+    }
+  }
+}
+
+// Where split `s` of the groups adds its part of dk or dv.
+template <typename T>
+Rows<T> split_rows(const Tensor& total, const Tensor& partial, int64_t bh, int64_t s) {
+  if (s == 0) return {total, bh};
+  Rows<T> rows;
+  rows.stride = total.size(3);
+  rows.data = partial.data<T>() +
+              ((s - 1) * total.size(0) * total.size(1) + bh) * total.size(2) * rows.stride;
+  return rows;
+}
+
+}  // namespace
+
+void gathered_attention(const Tensor& q, const Tensor& extra, const Tensor& k, const Tensor& v,
+                        const Groups& groups, KeyRule rule, double scale,
+                        const WeightDropout& dropout, const WeightDropout& extra_dropout,
+                        const Tensor& out, const Tensor& lse, const Tensor& extra_out,
+                        const Tensor& extra_lse) {
+  const int64_t count = groups.count(), tasks = (count + kGroupsPerTask - 1) / kGroupsPerTask;
+  dispatch_float(q.dtype(), "gathered_attention", [&]<typename T>() {
+    const Gathered<T> g{q, extra, k, v, groups, rule, scale, dropout, extra_dropout};
+    parallel_for(0, q.size(0) * q.size(1) * tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = i % tasks * kGroupsPerTask;
+        forward_groups<T>(g, i / tasks, first, std::min(count, first + kGroupsPerTask), out, lse,
+                          extra_out, extra_lse);
+      }
+    });
+  });
+}
+
+void gathered_attention_backward(const Tensor& q, const Tensor& extra, const Tensor& k,
+                                 const Tensor& v, const Groups& groups, KeyRule rule, double scale,
+                                 const WeightDropout& dropout, const WeightDropout& extra_dropout,
+                                 const Tensor& out, const Tensor& lse, const Tensor& extra_out,
+                                 const Tensor& extra_lse, const Tensor& dout, const Tensor& dlse,
+                                 const Tensor& dextra_out, const Tensor& dextra_lse,
+                                 const Tensor& partial_dk, const Tensor& partial_dv,
+                                 const Tensor& dq, const Tensor& dextra, const Tensor& dk,
+                                 const Tensor& dv) {
+  const int64_t splits = partial_dk.defined() ? partial_dk.size(0) + 1 : 1;
+  const int64_t count = groups.count();
+  dispatch_float(q.dtype(), "gathered_attention_backward", [&]<typename T>() {
+    const Gathered<T> g{q, extra, k, v, groups, rule, scale, dropout, extra_dropout};
+    const GatheredGrads grads{out,  lse,        extra_out,  extra_lse,  dout,
+                              dlse, dextra_out, dextra_lse, partial_dk, partial_dv,
+                              dq,   dextra,     dk,         dv};
+    parallel_for(0, q.size(0) * q.size(1) * splits, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t bh = i / splits, split = i % splits;
+        const Rows<T> dk_rows = split_rows<T>(dk, partial_dk, bh, split);
+        const Rows<T> dv_rows = split_rows<T>(dv, partial_dv, bh, split);
+        zero_rows(dk_rows, 0, g.keys, g.width);
+        zero_rows(dv_rows, 0, g.keys, g.value_width);
+        backward_groups<T>(g, grads, bh, count * split / splits, count * (split + 1) / splits,
+                           dk_rows, dv_rows);
+      }
+    });
+    if (splits == 1) return;
+    add_partials<T>(partial_dk, dk);
+    add_partials<T>(partial_dv, dv);
+  });
+}
+
+}  // namespace centroid::cpu

@@ -1,0 +1,149 @@
+#pragma once
+// What the two directions of gathered attention share: the keys and the queries of one group,
+// gathered into consecutive memory. The lanes of a vector are keys, and then value columns: a group
+// may have few queries, but its list of keys is long and shared by all of them.
+#include <vector>
+
+#include "tensor/cpu/attention/visible.h"
+
+namespace centroid::cpu {
+
+inline constexpr int64_t kGroupQueries = 48;  ///< rows of a group that are worked on at once
+
+/// A score that leaves weight only when no other key is seen; in units of ln 2.
+inline constexpr double kLastResort = -1e5;
+
+/// The inputs of gathered_attention, and where to find the groups of one (item, head).
+template <typename T>
+struct Gathered {
+  const Tensor &q, &extra, &k, &v;
+  const Groups& groups;
+  KeyRule rule;
+  double scale;
+  const WeightDropout &dropout, &extra_dropout;
+  int64_t heads = q.size(1), queries = q.size(2), keys = k.size(2), count = groups.count();
+  int64_t width = q.size(3), value_width = v.size(3), list = groups.keys.size(3);
+  int64_t padded_list = padded<T>(list), padded_width = padded<T>(width);
+  int64_t padded_value = padded<T>(value_width);
+
+  const int32_t* members(int64_t bh) const { return groups.order.data<int32_t>() + bh * queries; }
+  const int32_t* offsets(int64_t bh) const {
+    return groups.offsets.data<int32_t>() + bh * (count + 1);
+  }
+};
+
+/// The keys on one group's list. `_t` is transposed: (E, padded_list) and alike.
+template <typename T>
+struct GroupKeys {
+  std::vector<int32_t> at;  ///< positions, without the missing ones
+  Scratch<T> k_rows, v_rows, k_t, v_t;
+
+  GroupKeys(const Gathered<T>& g, bool backward)
+      : k_rows(g.padded_list * g.padded_width),
+        v_rows(g.padded_list * g.padded_value),
+        k_t(g.width * g.padded_list),
+        v_t(backward ? g.value_width * g.padded_list : 0),
+        backward_(backward) {
+    at.reserve(g.list);
+  }
+  int64_t size() const { return static_cast<int64_t>(at.size()); }
+
+  void gather(const Gathered<T>& g, int64_t bh, int64_t group) {
+    const int32_t* list = g.groups.keys.template data<int32_t>() + (bh * g.count + group) * g.list;
+    at.clear();
+    for (int64_t i = 0; i < g.list; ++i) {
+      if (list[i] >= 0) at.push_back(list[i]);
+    }
+    const Rows<const T> k(g.k, bh), v(g.v, bh);
+    for (int64_t i = 0; i < size(); ++i) {
+      copy_rows<T>(k[at[i]], 0, 1, g.width, k_rows + i * g.padded_width, g.padded_width);
+      copy_rows<T>(v[at[i]], 0, 1, g.value_width, v_rows + i * g.padded_value, g.padded_value);
+    }
+    transpose<T>(k_rows, g.padded_width, size(), g.width, k_t, g.padded_list);
+    if (backward_) {
+      transpose<T>(v_rows, g.padded_value, size(), g.value_width, v_t, g.padded_list);
+    }
+  }
+
+ private:
+  bool backward_;
+};
+
+/// Up to kGroupQueries queries of one group; the group's extra query, if any, comes last.
+template <typename T>
+struct GroupRows {
+  std::vector<int32_t> at;  ///< positions; -1 is the extra query
+  int64_t group = 0, first = 0;
+
+  int64_t size() const { return static_cast<int64_t>(at.size()); }
+
+  /// The next rows of `group`, from its `from`-th on; false when there are none.
+  bool take(const Gathered<T>& g, int64_t bh, int64_t of_group, int64_t from) {
+    const int32_t *order = g.members(bh), *offset = g.offsets(bh) + of_group;
+    group = of_group;
+    first = from;
+    const int64_t members = offset[1] - offset[0], all = members + (g.extra.defined() ? 1 : 0);
+    at.clear();
+    for (int64_t i = from; i < std::min(all, from + kGroupQueries); ++i) {
+      at.push_back(i < members ? order[offset[0] + i] : -1);
+    }
+    return !at.empty();
+  }
+
+  /// Where row i lies in a tensor that belongs to the queries, and in the one of the extra ones.
+  T* row(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t i) const {
+    return at[i] >= 0 ? of_queries[at[i]] : of_extra[group];
+  }
+  T& value(const Tensor& of_queries, const Tensor& of_extra, const Gathered<T>& g, int64_t bh,
+           int64_t i) const {
+    return at[i] >= 0 ? of_queries.data<T>()[bh * g.queries + at[i]]
+                      : of_extra.data<T>()[bh * g.count + group];
+  }
+
+  /// y (rows, ld) = the rows of a tensor, times `unit`; the rest of each row 0.
+  void gather(const Rows<T>& of_queries, const Rows<T>& of_extra, T unit, int64_t n, T* y,
+              int64_t ld) const {
+    for (int64_t i = 0; i < size(); ++i) {
+      const T* from = row(of_queries, of_extra, i);
+      T* to = y + i * ld;
+      for (int64_t e = 0; e < n; ++e) to[e] = from[e] * unit;
+      std::fill(to + n, to + ld, T(0));
+    }
+  }
+};
+
+/// scores (rows, padded_list) = unit q k^T, with -inf for what the rule hides and in the padding.
+template <typename T>
+void group_scores(const Gathered<T>& g, const GroupRows<T>& rows, const GroupKeys<T>& keys,
+                  const T* q, T* scores) {
+  multiply<T>(rows.size(), keys.size(), g.width, q, g.padded_width, 1, keys.k_t, g.padded_list,
+              scores, g.padded_list, false);
+  for (int64_t i = 0; i < rows.size(); ++i) {
+    T* row = scores + i * g.padded_list;
+    std::fill(row + keys.size(), row + g.padded_list, -std::numeric_limits<T>::infinity());
+    if (g.rule == KeyRule::all || rows.at[i] < 0) continue;
+    for (int64_t j = 0; j < keys.size(); ++j) {
+      if (keys.at[j] == rows.at[i]) row[j] = static_cast<T>(kLastResort);
+    }
+  }
+}
+
+/// The factors that dropout puts on the weights of row i: 0, or 1 / (1 - p).
+template <typename T>
+void group_dropout(const Gathered<T>& g, const GroupRows<T>& rows, const GroupKeys<T>& keys,
+                   int64_t bh, int64_t i, T* factors) {
+  const bool member = rows.at[i] >= 0;
+  const WeightDropout& dropout = member ? g.dropout : g.extra_dropout;
+  const uint32_t threshold = static_cast<uint32_t>(dropout.p * 65536 + 0.5);
+  const T scale = static_cast<T>(65536.0 / (65536.0 - threshold));
+  const uint64_t row = member ? bh * g.queries + rows.at[i] : bh * g.count + rows.group;
+  for (int64_t j = 0; j < keys.size(); ++j) {
+    const int32_t s = keys.at[j];
+    const PhiloxBlock block =
+        philox(dropout.state.key, dropout.state.counter, row * ((g.keys + 7) / 8) + s / 8);
+    const uint32_t draw = block[s % 8 / 2] >> (s % 2 * 16) & 0xffff;
+    factors[j] = draw >= threshold ? scale : T(0);
+  }
+}
+
+}  // namespace centroid::cpu
