@@ -34,19 +34,38 @@ HookTable& hook_table() {
 
 // Nobody but the caller, who holds `handles` handles, can see this buffer: writing into it is safe.
 // A gradient may be anything an operation returned: dy itself, a view of it, a saved value.
-bool exclusive(const Tensor& x, long handles) {
+bool sole_owner(const Tensor& x, long handles) {
   return x.shared_impl().use_count() == handles && x.impl().storage.use_count() == 1 &&
-         x.is_contiguous() && !needs_grad(x);
+         !needs_grad(x);
 }
 
+bool exclusive(const Tensor& x, long handles) {
+  return sole_owner(x, handles) && x.is_contiguous();
+}
+
+// Dimensions from the largest stride to the smallest: permuted so, a transposed tensor is
+// contiguous again.
+Dims memory_order(const Tensor& x) {
+  Dims order;
+  for (int d = 0; d < x.dim(); ++d) order.push_back(d);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return x.strides()[a] > x.strides()[b]; });
+  return order;
+}
+
+// The sum keeps the memory layout of `total`, so that transposed gradients need no copies later.
 void add_into(Tensor& total, Tensor dx) {
   if (!total.defined()) {
     total = std::move(dx);
-  } else if (exclusive(total, 1)) {
-    raw::add_(total, dx);
-  } else {
-    total = raw::add(total, dx);
+    return;
   }
+  const bool owner = sole_owner(total, 1);
+  const Dims order = memory_order(total);
+  const Tensor to = raw::permute(total, order), from = raw::permute(dx, order);
+  if (owner && to.is_contiguous()) return raw::add_(to, from);
+  Dims back = order;
+  for (int d = 0; d < total.dim(); ++d) back[order[d]] = d;
+  total = raw::permute(raw::add(to, from), back);
 }
 
 // Gradients of leaves are dense and share memory with nothing, so that optimisers and clipping may

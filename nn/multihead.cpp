@@ -25,7 +25,7 @@ MultiHead::MultiHead(const TransformerOptions& options, const std::string& atten
       causal_(causal),
       rotary_(options.positions == Positions::rotary) {
   add_module("q", q_);
-  add_module("k", k_);
+  if (!attention_->capabilities().shared_qk) add_module("k", k_);
   add_module("v", v_);
   add_module("out", out_);
   add_module("attention", *attention_);
@@ -47,8 +47,12 @@ Tensor MultiHead::forward(const Tensor& x, const Tensor& memory, const Lengths& 
                  "MultiHead: expected x (B, L, C) and memory (B, S, C), got ", x.shape(), " and ",
                  memory.shape());
   Rng fixed(0, attention_->path());
-  AttentionInput input{.q = heads(q_, x),
-                       .k = heads(k_, memory),
+  const Tensor q = heads(q_, x);
+  const bool shared = attention_->capabilities().shared_qk;
+  CENTROID_CHECK(!shared || memory.shared_impl() == x.shared_impl(),
+                 "MultiHead: an attention that takes the queries as keys cannot look at a memory");
+  AttentionInput input{.q = q,
+                       .k = shared ? q : heads(k_, memory),
                        .v = heads(v_, memory),
                        .q_lengths = lengths,
                        .k_lengths = memory_lengths,

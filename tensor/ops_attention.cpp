@@ -37,7 +37,7 @@ void check_index(const char* op, const char* name, const Tensor& x, const Shape&
 // results do not depend on the machine.
 int64_t parts_for(const Tensor& q, int64_t work, int64_t least) {
   const int64_t rows = std::max<int64_t>(1, q.size(0) * q.size(1));
-  constexpr int64_t kTasks = 8;
+  constexpr int64_t kTasks = 4;
   return std::clamp<int64_t>(work / least, 1, (kTasks + rows - 1) / rows);
 }
 

@@ -370,12 +370,15 @@ void group_sum(const Tensor& x, const Tensor& order, const Tensor& offsets, bool
 
 void group_broadcast(const Tensor& y, const Tensor& labels, const Tensor& offsets, bool mean,
                      const Tensor& x) {
-  const int64_t n = x.size(2), width = x.size(3), groups = y.size(2);
+  const int64_t batch = x.size(0), heads = x.size(1), n = x.size(2), width = x.size(3);
+  const int64_t groups = y.size(2);
   dispatch_float(x.dtype(), "group_broadcast", [&]<typename T>() {
-    parallel_for(0, labels.numel(), row_grain(width), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const int64_t bh = r / n, label = labels.data<int32_t>()[r];
-        T* __restrict to = Rows<T>(x, bh)[r % n];
+    // Position by position through all heads: in the memory of a projection they lie together.
+    parallel_for(0, batch * n, row_grain(heads * width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * heads; i < end * heads; ++i) {
+        const int64_t l = i / heads % n, bh = i / heads / n * heads + i % heads;
+        const int64_t label = labels.data<int32_t>()[bh * n + l];
+        T* __restrict to = Rows<T>(x, bh)[l];
         if (label < 0) {
           std::fill_n(to, width, T(0));
           continue;

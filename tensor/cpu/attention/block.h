@@ -60,16 +60,21 @@ void multiply_block(int64_t k, const T* a, int64_t a_row, int64_t a_col, const T
                     T* c, int64_t ldc, int64_t columns, bool add) {
   using Vec = simd::Vector<T>;
   Vec sum[R][V] = {};
+  // Every third row has a pointer of its own: more would not fit into the integer registers.
+  const T* at[(R + 2) / 3];
+  for (int r = 0; r < R; r += 3) at[r / 3] = a + r * a_row;
   for (int64_t i = 0; i < k; ++i) {
     Vec row[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) row[v] = simd::load(b + i * ldb + v * kLanes<T>);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-      const T factor = a[r * a_row + i * a_col];
+      const T factor = at[r / 3][r % 3 * a_row];
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) sum[r][v] += factor * row[v];
     }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r += 3) at[r / 3] += a_col;
   }
   if (columns == V * kLanes<T>) {
 #pragma GCC unroll 12

@@ -50,12 +50,11 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
   GroupRows<T> rows;
   const Scratch<T> q(kGroupQueries * g.padded_width), weights(kGroupQueries * g.padded_list);
   const Scratch<T> result(kGroupQueries * g.padded_value), factors(g.padded_list);
-  const T unit = static_cast<T>(g.scale * kLog2E);
   for (int64_t group = begin; group < end; ++group) {
     bool gathered = false;
     for (int64_t from = 0; rows.take(g, bh, group, from); from += kGroupQueries) {
       if (!std::exchange(gathered, true)) keys.gather(g, bh, group);
-      rows.gather(q_rows, extra_rows, unit, g.width, q, g.padded_width);
+      rows.gather(q_rows, extra_rows, g.width, q, g.padded_width);
       group_scores<T>(g, rows, keys, q, weights);
       for (int64_t i = 0; i < rows.size(); ++i) {
         T* row = weights + i * g.padded_list;
@@ -84,10 +83,9 @@ struct GatheredGrads {
 template <typename T>
 struct BackwardRows {
   GroupRows<T> rows;
-  Scratch<T> q, q_scaled, dout, weights, dscores, dq, factors;
+  Scratch<T> q, dout, weights, dscores, dq, factors;
   explicit BackwardRows(const Gathered<T>& g)
       : q(kGroupQueries * g.padded_width),
-        q_scaled(kGroupQueries * g.padded_width),
         dout(kGroupQueries * g.padded_value),
         weights(kGroupQueries * g.padded_list),
         dscores(kGroupQueries * g.padded_list),
@@ -134,17 +132,21 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
   GroupKeys<T> keys(g, true);
   BackwardRows<T> r(g);
   const Scratch<T> dk_list(g.padded_list * g.padded_width), dv_list(g.padded_list * g.padded_value);
-  const T unit = static_cast<T>(g.scale * kLog2E);
   for (int64_t group = begin; group < end; ++group) {
     bool started = false;
     for (int64_t from = 0; r.rows.take(g, bh, group, from); from += kGroupQueries) {
       const bool more = std::exchange(started, true);
-      if (!more) keys.gather(g, bh, group);
+      if (!more) {
+        keys.gather(g, bh, group);
+        for (const int32_t s : keys.at) {
+          prefetch_row(dk[s], g.width);
+          prefetch_row(dv[s], g.value_width);
+        }
+      }
       const int64_t n = r.rows.size(), m = keys.size();
-      r.rows.gather(q_rows, extra_rows, 1, g.width, r.q, g.padded_width);
-      r.rows.gather(q_rows, extra_rows, unit, g.width, r.q_scaled, g.padded_width);
-      r.rows.gather(dout, dextra_out, 1, g.value_width, r.dout, g.padded_value);
-      group_scores<T>(g, r.rows, keys, r.q_scaled, r.weights);
+      r.rows.gather(q_rows, extra_rows, g.width, r.q, g.padded_width);
+      r.rows.gather(dout, dextra_out, g.value_width, r.dout, g.padded_value);
+      group_scores<T>(g, r.rows, keys, r.q, r.weights);
       multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
                   r.dscores, g.padded_list, false);
       for (int64_t i = 0; i < n; ++i) backward_row<T>(g, grads, keys, r, bh, i);

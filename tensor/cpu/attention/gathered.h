@@ -32,6 +32,14 @@ struct Gathered {
   }
 };
 
+/// Asks for a row before it is needed: the rows of a list are all over memory.
+template <typename T>
+void prefetch_row(const T* row, int64_t n) {
+  for (int64_t e = 0; e < n; e += simd::kLineBytes / static_cast<int64_t>(sizeof(T))) {
+    __builtin_prefetch(row + e);
+  }
+}
+
 /// The keys on one group's list. `_t` is transposed: (E, padded_list) and alike.
 template <typename T>
 struct GroupKeys {
@@ -55,11 +63,19 @@ struct GroupKeys {
       if (list[i] >= 0) at.push_back(list[i]);
     }
     const Rows<const T> k(g.k, bh), v(g.v, bh);
+    for (int64_t i = 0; group + 1 < g.count && i < g.list; ++i) {
+      const int32_t next = list[g.list + i];
+      if (next < 0) continue;
+      prefetch_row(k[next], g.width);
+      prefetch_row(v[next], g.value_width);
+    }
     for (int64_t i = 0; i < size(); ++i) {
       copy_rows<T>(k[at[i]], 0, 1, g.width, k_rows + i * g.padded_width, g.padded_width);
       copy_rows<T>(v[at[i]], 0, 1, g.value_width, v_rows + i * g.padded_value, g.padded_value);
     }
     transpose<T>(k_rows, g.padded_width, size(), g.width, k_t, g.padded_list);
+    const T unit = static_cast<T>(g.scale * kLog2E);  // scores are in units of ln 2
+    for (int64_t e = 0; e < g.width * g.padded_list; ++e) k_t[e] *= unit;
     if (backward_) {
       transpose<T>(v_rows, g.padded_value, size(), g.value_width, v_t, g.padded_list);
     }
@@ -100,19 +116,16 @@ struct GroupRows {
                       : of_extra.data<T>()[bh * g.count + group];
   }
 
-  /// y (rows, ld) = the rows of a tensor, times `unit`; the rest of each row 0.
-  void gather(const Rows<T>& of_queries, const Rows<T>& of_extra, T unit, int64_t n, T* y,
+  /// y (rows, ld) = the rows of a tensor; the rest of each row 0.
+  void gather(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t n, T* y,
               int64_t ld) const {
     for (int64_t i = 0; i < size(); ++i) {
-      const T* from = row(of_queries, of_extra, i);
-      T* to = y + i * ld;
-      for (int64_t e = 0; e < n; ++e) to[e] = from[e] * unit;
-      std::fill(to + n, to + ld, T(0));
+      copy_rows<T>(row(of_queries, of_extra, i), 0, 1, n, y + i * ld, ld);
     }
   }
 };
 
-/// scores (rows, padded_list) = unit q k^T, with -inf for what the rule hides and in the padding.
+/// scores (rows, padded_list) = scale q k^T, with -inf for what the rule hides and in the padding.
 template <typename T>
 void group_scores(const Gathered<T>& g, const GroupRows<T>& rows, const GroupKeys<T>& keys,
                   const T* q, T* scores) {

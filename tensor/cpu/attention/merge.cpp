@@ -81,19 +81,22 @@ void merge_attention_backward(const Tensor& outs, const Tensor& lses, const Tens
 void correct_rows(const Tensor& top, const Tensor& labels, const Tensor& top_mass,
                   const Tensor& mass, const Tensor& top_of_group, const Tensor& out_of_group,
                   const Tensor& out) {
-  const int64_t queries = top.size(2), width = top.size(3), groups = mass.size(2);
+  const int64_t batch = top.size(0), heads = top.size(1), queries = top.size(2);
+  const int64_t width = top.size(3), groups = mass.size(2);
   dispatch_float(top.dtype(), "correct_rows", [&]<typename T>() {
-    parallel_for(0, labels.numel(), row_grain(width), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const int64_t bh = r / queries, label = labels.data<int32_t>()[r];
-        T* __restrict to = Rows<T>(out, bh)[r % queries];
+    // Position by position through all heads: in the memory of a projection they lie together.
+    parallel_for(0, batch * queries, row_grain(heads * width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * heads; i < end * heads; ++i) {
+        const int64_t l = i / heads % queries, bh = i / heads / queries * heads + i % heads;
+        const int64_t label = labels.data<int32_t>()[bh * queries + l];
+        T* __restrict to = Rows<T>(out, bh)[l];
         if (label < 0) {
           std::fill_n(to, width, T(0));
           continue;
         }
         const int64_t at = bh * groups + label;
         const T kept = top_mass.data<T>()[at], taken = mass.data<T>()[at];
-        const T* __restrict x = Rows<const T>(top, bh)[r % queries];
+        const T* __restrict x = Rows<const T>(top, bh)[l];
         const T* __restrict of_top = top_of_group.data<T>() + at * width;
         const T* __restrict of_all = out_of_group.data<T>() + at * width;
         for (int64_t d = 0; d < width; ++d) to[d] = kept * x[d] + (of_all[d] - taken * of_top[d]);

@@ -11,8 +11,8 @@
 namespace centroid::cpu {
 namespace {
 
-constexpr int64_t kQueries = 64;  // per chunk
-constexpr int64_t kKeys = 64;     // per tile; a multiple of 8, see `drop`
+constexpr int64_t kQueries = 128;  // per chunk
+constexpr int64_t kKeys = 128;     // per tile; a multiple of 8, see `drop`
 
 // The running softmax of a chunk: scores are in units of ln 2.
 template <typename T>
