@@ -46,7 +46,7 @@ enum class KeyRule {
 struct ClusterOptions {
   double clusters = 100;    ///< per (item, head); below 1: a fraction of the item's length
   int64_t bits = 63;        ///< of the hash, 1 to 64
-  int64_t iterations = 10;  ///< Lloyd steps
+  int64_t iterations = 10;  ///< assignments of k-means, at least 1
   bool bias = true;         ///< planes off the origin: near in Euclidean distance, else in angle
 };
 

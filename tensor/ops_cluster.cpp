@@ -20,7 +20,7 @@ void check_options(const ClusterOptions& o) {
                  o.clusters);
   CENTROID_CHECK(o.bits >= 1 && o.bits <= kBits, "cluster_queries: bits: expected 1 to 64, got ",
                  o.bits);
-  CENTROID_CHECK(o.iterations >= 0, "cluster_queries: iterations: expected 0 or more, got ",
+  CENTROID_CHECK(o.iterations >= 1, "cluster_queries: iterations: expected at least 1, got ",
                  o.iterations);
 }
 

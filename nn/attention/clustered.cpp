@@ -1,6 +1,6 @@
 // Clustered attention (Vyas, Katharopoulos and Fleuret, "Fast transformers with clustered
 // attention", 2020, section 3.2): queries that are alike share one row of attention weights, that
-// of their mean. Time and memory grow with L * clusters.
+// of their mean. Time grows with L * clusters, memory with L + clusters.
 #include "nn/attention/common.h"
 
 namespace centroid::nn {

@@ -60,7 +60,7 @@ inline std::vector<OptionSpec> cluster_option_specs(std::vector<OptionSpec> more
 inline ClusterOptions cluster_options(const AttentionOptions& options) {
   return {.clusters = options.number("clusters", 1e-6, 1e9),
           .bits = options.integer("bits", 1, 64),
-          .iterations = options.integer("iterations", 0, 10000),
+          .iterations = options.integer("iterations", 1, 10000),
           .bias = options.flag("hash_bias")};
 }
 

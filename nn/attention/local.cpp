@@ -1,6 +1,7 @@
 // Attention to the neighbourhood: a window of keys around each query. Time grows with L * window,
 // memory with L.
 #include "nn/attention/common.h"
+#include "nn/decode.h"
 
 namespace centroid::nn {
 
@@ -22,6 +23,23 @@ class Local : public Attention {
     if (!input.causal) mask.end = raw::add(at, static_cast<double>(window_ + 1));
     return tile_attention(q, input.k, input.v, mask, attention_scale(temperature_, q),
                           weight_dropout(dropout_, input))
+        .out;
+  }
+
+  std::unique_ptr<DecodeState> start_decoding() const override {
+    return std::make_unique<KeyValueCache>();
+  }
+  // The newest position against the window before it.
+  Tensor step(DecodeState& state, const AttentionInput& input) override {
+    check_step_input(input, capabilities(), "local");
+    const NoGrad off;
+    auto& past = state_as<KeyValueCache>(state, "local");
+    past.k.append(input.k);
+    past.v.append(input.v);
+    const int64_t n = past.k.length(), first = std::max<int64_t>(0, n - window_ - 1);
+    return tile_attention(input.q, raw::slice(past.k.rows(), 2, first, n),
+                          raw::slice(past.v.rows(), 2, first, n), KeyMask{},
+                          attention_scale(temperature_, input.q))
         .out;
   }
 

@@ -20,7 +20,7 @@ class Multipole : public Attention {
       : near_(options.integer("near", 1, 1000)),
         chunk_(options.integer("chunk", 1, 1000000)),
         bits_(options.integer("bits", 1, 64)),
-        iterations_(options.integer("iterations", 0, 10000)),
+        iterations_(options.integer("iterations", 1, 10000)),
         temperature_(options.number("temperature", 0, 1e6)) {}
 
   Tensor attend(const AttentionInput& input) override {
@@ -79,8 +79,10 @@ class Multipole : public Attention {
                              rng);
     const int64_t n = k.size(2);
     const Tensor rank = counting(n, {1, 1, n}, k.device());
-    const Tensor chunk = raw::cast(
-        raw::unary(Unary::floor, raw::mul(raw::cast(rank, DType::f64), 1.0 / chunk_)), DType::i32);
+    const Tensor chunk =
+        raw::cast(raw::unary(Unary::floor,
+                             raw::mul(raw::add(raw::cast(rank, DType::f64), 0.5), 1.0 / chunk_)),
+                  DType::i32);
     const Tensor none = full({1}, -1, DType::i32, k.device());
     const Tensor label = raw::where(raw::compare(Compare::lt, rank, valid), chunk, none);
     const Tensor zero = zeros(clusters.order.shape(), DType::i32, k.device());

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kBits = 64;
 constexpr int64_t kHashRows = 96;  // per task
+constexpr int64_t kAhead = 4;      // rows that are asked for in advance
 
 // ---- hashing ------------------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ class BitCounts {
 // Distance and cluster in one number: the least one is the nearest, ties to the lower cluster.
 constexpr int kDistanceShift = 32;
 
-// The nearest of `clusters` centroids for each of n <= 4 vectors of codes.
+// The nearest of `clusters` centroids for each of n codes, four vectors of them at a time.
 void nearest(const uint64_t* codes, int64_t n, const int64_t* centroids, int64_t clusters,
              int32_t* labels) {
   using Vec = simd::Vector<uint64_t>;
@@ -217,7 +218,8 @@ class GrowingKMeans {
     for (int64_t l = 0; l < n; ++l) labels[l] = static_cast<int32_t>(alive[labels[l]]);
   }
 
-  // Learns n more codes; `labels` receives the clusters they joined.
+  // Learns n more codes; `labels` receives the clusters they joined. Clusters without members start
+  // from evenly spaced new codes; if there are more of them than codes, the others from code 0.
   void learn(const uint64_t* codes, int64_t n, int64_t iterations, int32_t* labels) {
     std::vector<int64_t> empty;
     for (int64_t c = 0; c < clusters_; ++c) {
@@ -228,7 +230,7 @@ class GrowingKMeans {
       centroids_[empty[i]] = static_cast<int64_t>(codes[i * n / fresh]);
     }
     std::vector<int32_t> counts(ones_.size());
-    for (int64_t step = 0; step <= iterations; ++step) {
+    for (int64_t step = 1; step <= iterations; ++step) {
       nearest(codes, n, centroids_.data(), clusters_, labels);
       BitCounts ones(clusters_, counts.data());
       for (int64_t l = 0; l < n; ++l) ones.add(labels[l], codes[l]);
@@ -295,7 +297,7 @@ void hamming_kmeans(const Tensor& codes, const Tensor& lengths, const Tensor& cl
       }
     });
   };
-  for (int64_t step = 0; step < iterations; ++step) {
+  for (int64_t step = 1; step < iterations; ++step) {
     assign(false);
     parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
       for (int64_t bh = begin; bh < end; ++bh) moving[bh] = moving[bh] && means.update(bh);
@@ -357,8 +359,11 @@ void group_sum(const Tensor& x, const Tensor& order, const Tensor& offsets, bool
         const int32_t* offset = offsets.data<int32_t>() + bh * (groups + 1) + i % groups;
         T* __restrict to = y.data<T>() + i * width;
         std::fill_n(to, width, T(0));
+        const int32_t* member = order.data<int32_t>() + bh * n;
+        const Rows<const T> rows(x, bh);
         for (int32_t j = offset[0]; j < offset[1]; ++j) {
-          const T* __restrict from = Rows<const T>(x, bh)[order.data<int32_t>()[bh * n + j]];
+          if (j + kAhead < n) prefetch_row(rows[member[j + kAhead]], width);
+          const T* __restrict from = rows[member[j]];
           for (int64_t e = 0; e < width; ++e) to[e] += from[e];
         }
         const T scale = 1 / static_cast<T>(std::max(1, offset[1] - offset[0]));

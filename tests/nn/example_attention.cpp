@@ -16,11 +16,9 @@ class Cosine : public Attention {
 
   Tensor attend(const AttentionInput& input) override {
     check_attention_input(input, capabilities(), "cosine");
-    const Tensor keys = transpose(unit_rows(input.k), 2, 3);  // (B, H, E, S)
-    const Tensor cosines = matmul(unit_rows(input.q), keys);  // (B, H, L, S)
-    const Tensor weights =
-        masked_softmax(cosines, sharpness_, input.q_lengths, input.k_lengths, input.causal);
-    return heads_last(matmul(weights, input.v));
+    const Tensor q = unit_rows(input.q), k = unit_rows(input.k);
+    const KeyMask mask = raw::key_mask(q, k, input.q_lengths, input.k_lengths, input.causal);
+    return tile_attention(q, k, input.v, mask, sharpness_).out;
   }
 
   Capabilities capabilities() const override {

@@ -1,4 +1,4 @@
-// Attention strings, options, help, and the example of nn/attention/README.md.
+// Attention strings, options, help, and the examples of nn/attention/README.md.
 #include <catch2/catch.hpp>
 #include <set>
 
@@ -119,8 +119,13 @@ TEST_CASE("attention help shows every variant, option and default") {
   CHECK_THAT(help, Contains("limit=7 ") && Contains("(full:dropout=0.5)"));
 }
 
-TEST_CASE("the variant that nn/attention/README.md shows is the one that these tests run") {
+TEST_CASE("the variants that nn/attention/README.md shows are those that these tests run") {
   const std::string readme = read_text(repository_root() / "nn/attention/README.md");
-  const std::string code = read_text(repository_root() / "tests/nn/example_attention.cpp");
-  CHECK_THAT(readme, Contains("```cpp\n" + code + "```"));
+  for (const char* file : {"example_attention.cpp", "example_cluster_topk.cpp"}) {
+    const std::string code = read_text(repository_root() / "tests/nn" / file);
+    CHECK_THAT(readme, Contains("```cpp\n" + code + "```"));
+  }
+  for (const char* name : {"cosine", "cluster-topk"}) {
+    CHECK(make_attention(name)->capabilities().key_order_invariant);
+  }
 }

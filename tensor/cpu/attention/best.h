@@ -1,63 +1,61 @@
 #pragma once
 // The largest k of a stream of scores, for many rows at once.
 #include <algorithm>
-#include <functional>
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "tensor/cpu/attention/block.h"
 
 namespace centroid::cpu {
 
-/// A score and its key as one unsigned integer: larger for a larger score, and among equal scores
-/// for the lower key.
+/// An integer that is larger for a larger score. NaN has no place in the order.
 template <typename T>
-struct Ranked {
-  using Word = std::conditional_t<sizeof(T) == 4, uint64_t, unsigned __int128>;
-  using Bits = std::make_unsigned_t<IntOf<T>>;
-  static constexpr int kBits = 8 * sizeof(T);
-  static constexpr Bits kSign = Bits{1} << (kBits - 1);
-
-  static Word pack(T score, int32_t key) {
-    const Bits bits = __builtin_bit_cast(Bits, score + T(0));  // -0 counts as 0
-    const Bits ordered = bits & kSign ? ~bits : bits | kSign;
-    return static_cast<Word>(ordered) << 32 | ~static_cast<uint32_t>(key);
-  }
-  static T score(Word word) {
-    const Bits ordered = static_cast<Bits>(word >> 32);
-    return __builtin_bit_cast(T, ordered & kSign ? ordered & ~kSign : ~ordered);
-  }
-  static int32_t key(Word word) { return static_cast<int32_t>(~static_cast<uint32_t>(word)); }
-};
+IntOf<T> ordered(T score) {
+  const auto bits = __builtin_bit_cast(IntOf<T>, score + T(0));
+  return bits ^ (bits >> (8 * sizeof(T) - 1) & std::numeric_limits<IntOf<T>>::max());
+}
+/// Its inverse.
+template <typename T>
+T from_ordered(IntOf<T> x) {
+  return __builtin_bit_cast(T,
+                            x ^ (x >> (8 * sizeof(T) - 1) & std::numeric_limits<IntOf<T>>::max()));
+}
 
 /// Keeps the k best (score, key) of each of N rows; a tie goes to the lower key. Scores arrive in
 /// order of the keys. A score that does not beat its row's k-th best so far is dismissed by one
 /// comparison per vector of rows; the others collect until a row's list is full and is cut to k.
+/// Lists stay in order of the keys. Cutting and sorting count instead of branching: comparisons of
+/// random scores are mispredicted half of the time.
 template <typename T, int64_t N>
 class BestKeys {
  public:
   explicit BestKeys(int64_t k)
-      : k_(k), capacity_(4 * k + 16), lists_(k > 0 ? N * capacity_ : 0), count_(N, 0) {
+      : k_(k),
+        capacity_(std::max<int64_t>(4 * k, 128) + 16),
+        scores_(k > 0 ? N * capacity_ : 0),
+        keys_(k > 0 ? N * capacity_ : 0),
+        count_(N, 0) {
     std::fill_n(least_, N, -std::numeric_limits<T>::infinity());
   }
 
-  /// scores (n, N) of the keys s .. s + n, for the first `rows` rows; -inf is never kept.
-  void offer(int64_t s, int64_t n, int64_t rows, const T* scores) {
+  /// scores (n, N) of the keys s .. s + n, for the first `rows` rows; -inf is never kept, and
+  /// there is none if `all_seen`.
+  void offer(int64_t s, int64_t n, int64_t rows, const T* scores, bool all_seen) {
+    if (all_seen && count_[0] == 0 && n > k_ && padded<T>(n) <= capacity_) {
+      return start(s, n, rows, scores);
+    }
     for (int64_t i = 0; i < rows; i += kLanes<T>) {
       auto least = simd::load(least_ + i);
-      const uint64_t real = rows - i >= 64 ? ~uint64_t{0} : (uint64_t{1} << (rows - i)) - 1;
+      const uint64_t real = rows - i >= kLanes<T> ? ~uint64_t{0} : (uint64_t{1} << (rows - i)) - 1;
       for (int64_t j = 0; j < n; ++j) {
         const auto above = simd::load(scores + j * N + i) > least;
         uint64_t hits = simd::mask_bits(above) & real;
         if (!hits) [[likely]]
           continue;
-        bool full = false;
-        for (; hits; hits &= hits - 1) {
-          const int64_t row = i + __builtin_ctzll(hits);
-          lists_[row * capacity_ + count_[row]++] =
-              Ranked<T>::pack(scores[j * N + row], static_cast<int32_t>(s + j));
-          if (count_[row] == capacity_) cut(row), full = true;
+        if (add(static_cast<int32_t>(s + j), hits, scores + j * N + i, i)) {
+          least = simd::load(least_ + i);
         }
-        if (full) least = simd::load(least_ + i);
       }
     }
   }
@@ -66,28 +64,118 @@ class BestKeys {
   /// multiplied by `unit`.
   void write(int64_t row, T unit, T* scores, int32_t* keys) {
     if (count_[row] > k_) cut(row);
-    Word* list = lists_.data() + row * capacity_;
-    std::sort(list, list + count_[row], std::greater<Word>());
-    for (int64_t i = 0; i < k_; ++i) {
-      const bool found = i < count_[row];
-      scores[i] = found ? Ranked<T>::score(list[i]) * unit : -std::numeric_limits<T>::infinity();
-      keys[i] = found ? Ranked<T>::key(list[i]) : -1;
+    const int64_t n = count_[row];
+    const T* list = scores_.get() + row * capacity_;
+    std::fill(scores + n, scores + k_, -std::numeric_limits<T>::infinity());
+    std::fill(keys + n, keys + k_, -1);
+    rank_.resize(n);
+    sort_ranks(list, n);
+    for (int64_t i = 0; i < n; ++i) {
+      scores[rank_[i]] = list[i] * unit;
+      keys[rank_[i]] = keys_[row * capacity_ + i];
     }
   }
 
  private:
-  using Word = typename Ranked<T>::Word;
+  using Int = IntOf<T>;
+  using Wide = std::make_unsigned_t<Int>;
 
-  void cut(int64_t row) {
-    Word* list = lists_.data() + row * capacity_;
-    std::nth_element(list, list + k_ - 1, list + count_[row], std::greater<Word>());
+  // The first tile goes to all lists as it is: they are its columns.
+  void start(int64_t s, int64_t n, int64_t rows, const T* scores) {
+    transpose<T>(scores, N, n, rows, scores_.get(), capacity_);
+    for (int64_t row = 0; row < rows; ++row) {
+      std::iota(keys_.get() + row * capacity_, keys_.get() + row * capacity_ + n,
+                static_cast<int32_t>(s));
+      count_[row] = static_cast<int32_t>(n);
+      cut(row);
+    }
+  }
+
+  // Appends a key to the lists of the rows `first` + hits; whether one was full and has been cut.
+  [[gnu::noinline]] bool add(int32_t key, uint64_t hits, const T* scores, int64_t first) {
+    bool full = false;
+    for (; hits; hits &= hits - 1) {
+      const int64_t lane = __builtin_ctzll(hits), row = first + lane;
+      const int64_t at = row * capacity_ + count_[row]++;
+      scores_[at] = scores[lane];
+      keys_[at] = key;
+      if (count_[row] == capacity_) cut(row), full = true;
+    }
+    return full;
+  }
+
+  static int64_t count_from(const T* list, int64_t n, T least) {
+    Int count = 0;
+    for (int64_t i = 0; i < n; ++i) count += list[i] >= least ? 1 : 0;
+    return count;
+  }
+
+  // Keeps the k best: those from the largest value up that k entries reach, of entries equal to it
+  // the first. The value is found by bisection of the order of all values.
+  [[gnu::noinline]] void cut(int64_t row) {
+    T* list = scores_.get() + row * capacity_;
+    int32_t* keys = keys_.get() + row * capacity_;
+    const int64_t n = count_[row];
+    T lowest = list[0], highest = list[0];
+    for (int64_t i = 0; i < n; ++i) {
+      lowest = list[i] < lowest ? list[i] : lowest;
+      highest = list[i] > highest ? list[i] : highest;
+    }
+    Int low = ordered(lowest), high = ordered(highest);
+    int64_t reached = n;  // entries from `low` up
+    while (low < high && reached != k_) {
+      const Int middle = low + static_cast<Int>((static_cast<Wide>(high) - low) / 2) + 1;
+      const int64_t count = count_from(list, n, from_ordered<T>(middle));
+      if (count >= k_) {
+        low = middle;
+        reached = count;
+      } else {
+        high = middle - 1;
+      }
+    }
+    const T bound = from_ordered<T>(low);
+    const int64_t above = reached == k_ ? 0 : count_from(list, n, from_ordered<T>(low + 1));
+    int64_t equal = reached == k_ ? n : k_ - above, kept = 0;  // how many equal to it may stay
+    T least = highest;
+    for (int64_t i = 0; i < n; ++i) {
+      const T score = list[i];
+      const int32_t key = keys[i];
+      const bool is_bound = score == bound;
+      const bool keep = (score > bound) | (is_bound & (equal > 0));
+      equal -= is_bound;
+      list[kept] = score;
+      keys[kept] = key;
+      kept += keep;
+      least = keep & (score < least) ? score : least;
+    }
     count_[row] = static_cast<int32_t>(k_);
-    least_[row] = Ranked<T>::score(list[k_ - 1]);
+    least_[row] = least;
+  }
+
+  // rank_[i] = how many entries come before entry i.
+  void sort_ranks(const T* list, int64_t n) {
+    constexpr int64_t kFew = 128;
+    if (n > kFew) {
+      std::vector<int32_t> order(n);
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int32_t a, int32_t b) { return list[a] > list[b]; });
+      for (int64_t i = 0; i < n; ++i) rank_[order[i]] = static_cast<int32_t>(i);
+      return;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const T score = list[i];
+      Int before = 0;
+      for (int64_t j = 0; j < i; ++j) before += list[j] >= score ? 1 : 0;
+      for (int64_t j = i + 1; j < n; ++j) before += list[j] > score ? 1 : 0;
+      rank_[i] = static_cast<int32_t>(before);
+    }
   }
 
   int64_t k_, capacity_;
-  std::vector<Word> lists_;
-  std::vector<int32_t> count_;
+  Scratch<T> scores_;
+  Scratch<int32_t> keys_;
+  std::vector<int32_t> count_, rank_;
   alignas(64) T least_[N];  // a later key must score above it
 };
 

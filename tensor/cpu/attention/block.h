@@ -5,10 +5,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "tensor/math.h"
 #include "tensor/simd.h"
@@ -29,22 +29,60 @@ constexpr int64_t padded(int64_t n) {
 template <typename T>
 using IntOf = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
+/// Blocks of memory that a thread's tasks hand on to each other: memory fresh from the system costs
+/// a page fault every 4 KiB, more than many tasks compute in the time.
+class ScratchPool {
+ public:
+  static ScratchPool& of_thread() {
+    thread_local ScratchPool pool;
+    return pool;
+  }
+  ~ScratchPool() {
+    for (const Block& block : free_) std::free(block.data);
+  }
+  struct Block {
+    size_t bytes = 0;
+    void* data = nullptr;
+  };
+  /// A block of at least `bytes`, aligned to a cache line.
+  Block take(size_t bytes) {
+    for (Block& block : free_) {
+      if (block.bytes < bytes || block.bytes > 4 * bytes + 4096) continue;
+      std::swap(block, free_.back());
+      const Block found = free_.back();
+      free_.pop_back();
+      return found;
+    }
+    const size_t size = (bytes + 127) / 64 * 64;
+    void* data = std::aligned_alloc(64, size);
+    if (!data) throw std::bad_alloc();
+    return {size, data};
+  }
+  void give_back(Block block) {
+    constexpr size_t kMost = 32, kLargest = size_t{4} << 20;
+    if (free_.size() < kMost && block.bytes <= kLargest) {
+      free_.push_back(block);
+    } else {
+      std::free(block.data);
+    }
+  }
+
+ private:
+  std::vector<Block> free_;
+};
+
 /// Aligned, uninitialised memory of one task.
 template <typename T>
 class Scratch {
  public:
-  explicit Scratch(int64_t n)
-      : data_(static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) + 127) / 64 * 64))) {
-    if (!data_) throw std::bad_alloc();
-  }
-  T* get() const { return data_.get(); }
-  operator T*() const { return data_.get(); }  // NOLINT: reads as the array it is
+  explicit Scratch(int64_t n) : block_(ScratchPool::of_thread().take(n * sizeof(T))) {}
+  ~Scratch() { ScratchPool::of_thread().give_back(block_); }
+  Scratch(const Scratch&) = delete;
+  T* get() const { return static_cast<T*>(block_.data); }
+  operator T*() const { return get(); }  // NOLINT: reads as the array it is
 
  private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
+  ScratchPool::Block block_;
 };
 
 // ---- products -----------------------------------------------------------------------------------

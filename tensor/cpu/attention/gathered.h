@@ -32,14 +32,6 @@ struct Gathered {
   }
 };
 
-/// Asks for a row before it is needed: the rows of a list are all over memory.
-template <typename T>
-void prefetch_row(const T* row, int64_t n) {
-  for (int64_t e = 0; e < n; e += simd::kLineBytes / static_cast<int64_t>(sizeof(T))) {
-    __builtin_prefetch(row + e);
-  }
-}
-
 /// The keys on one group's list. `_t` is transposed: (E, padded_list) and alike.
 template <typename T>
 struct GroupKeys {
@@ -89,7 +81,8 @@ struct GroupKeys {
 template <typename T>
 struct GroupRows {
   std::vector<int32_t> at;  ///< positions; -1 is the extra query
-  int64_t group = 0, first = 0;
+  int64_t group = 0;
+  const int32_t *next = nullptr, *last = nullptr;  // the members that come after these
 
   int64_t size() const { return static_cast<int64_t>(at.size()); }
 
@@ -97,12 +90,13 @@ struct GroupRows {
   bool take(const Gathered<T>& g, int64_t bh, int64_t of_group, int64_t from) {
     const int32_t *order = g.members(bh), *offset = g.offsets(bh) + of_group;
     group = of_group;
-    first = from;
     const int64_t members = offset[1] - offset[0], all = members + (g.extra.defined() ? 1 : 0);
     at.clear();
     for (int64_t i = from; i < std::min(all, from + kGroupQueries); ++i) {
       at.push_back(i < members ? order[offset[0] + i] : -1);
     }
+    next = order + offset[0] + std::min(members, from + size());
+    last = order + g.offsets(bh)[g.count];
     return !at.empty();
   }
 
@@ -120,6 +114,7 @@ struct GroupRows {
   void gather(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t n, T* y,
               int64_t ld) const {
     for (int64_t i = 0; i < size(); ++i) {
+      if (next + i < last) prefetch_row(of_queries[next[i]], n);
       copy_rows<T>(row(of_queries, of_extra, i), 0, 1, n, y + i * ld, ld);
     }
   }

@@ -8,6 +8,8 @@
 namespace centroid::cpu {
 namespace {
 
+constexpr int64_t kAhead = 4;  // rows that are asked for in advance
+
 // log sum_n signs_n e^(lse_n) of row r, and the shares signs_n e^(lse_n - lse) of the parts; 0 for
 // those without keys. Rounding must not turn what is left after taking away negative.
 template <typename T>
@@ -122,15 +124,23 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
         T* __restrict total = dout_of_group.data<T>() + at * width;
         std::fill_n(total, width, T(0));
         T dkept = 0;
+        const int32_t* member = order.data<int32_t>() + bh * queries;
+        const Rows<const T> douts(dout, bh), tops(top, bh);
+        const Rows<T> dtops(dtop, bh);
         for (int32_t i = offset[0]; i < offset[1]; ++i) {
-          const int32_t l = order.data<int32_t>()[bh * queries + i];
-          const T* __restrict dy = Rows<const T>(dout, bh)[l];
-          T* __restrict dx = Rows<T>(dtop, bh)[l];
+          if (const int64_t ahead = i + kAhead; ahead < queries) {
+            prefetch_row(douts[member[ahead]], width);
+            prefetch_row(tops[member[ahead]], width);
+            prefetch_row(dtops[member[ahead]], width);
+          }
+          const int32_t l = member[i];
+          const T* __restrict dy = douts[l];
+          T* __restrict dx = dtops[l];
           for (int64_t d = 0; d < width; ++d) {
             dx[d] = kept * dy[d];
             total[d] += dy[d];
           }
-          dkept += row_dot(dy, Rows<const T>(top, bh)[l], width);
+          dkept += row_dot(dy, tops[l], width);
         }
         dtop_mass.data<T>()[at] = dkept;
         const T* __restrict of_top = top_of_group.data<T>() + at * width;

@@ -89,7 +89,7 @@ void TileForward<T>::chunk(int64_t bh, int64_t l0) const {
     multiply<T>(m, lanes, width, k_rows[s], k_rows.stride, 1, packed, kQueries, scores, kQueries,
                 false);
     if (!visible.sees_all(s, m)) visible.hide(s, m, scores);
-    if (best > 0) top.offer(s, m, n, scores);
+    if (best > 0) top.offer(s, m, n, scores, visible.sees_all(s, m));
     softmax.add(m, lanes, scores);
     if (value_width == 0) continue;
     for (int64_t d = 0; d < value_width; ++d) {

@@ -24,6 +24,14 @@ struct Rows {
   T* operator[](int64_t row) const { return data + row * stride; }
 };
 
+/// Asks for a row of n elements before it is needed: the rows of a group are all over memory.
+template <typename T>
+void prefetch_row(const T* row, int64_t n) {
+  for (int64_t e = 0; e < n; e += simd::kLineBytes / static_cast<int64_t>(sizeof(T))) {
+    __builtin_prefetch(row + e);
+  }
+}
+
 /// The key ranges [begin, end) of the queries l0 .. l0 + n of item `b`, and what they have in
 /// common.
 template <typename T, int64_t N>
