@@ -1,7 +1,9 @@
-// attention-map: where the layers and heads of a trained model look, as one picture.
+// attention-map: where the layers and heads of a trained model look, as one picture; and how far an
+// attention variant given the same queries and keys is from full attention.
 #include "apps/attention_map.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -17,24 +19,46 @@ namespace centroid::apps {
 
 namespace {
 
+// One attention call: the matrix (H, L, S) of full attention, and that of each variant.
+struct Seen {
+  Tensor full;
+  std::vector<Tensor> weights;
+};
+
+// The l1 distances of rows of attention weights from those of full attention: 0 to 2.
+struct RowError {
+  double sum = 0, max = 0;
+  int64_t rows = 0;
+
+  double mean() const { return sum / static_cast<double>(rows); }
+  // Adds the rows of two matrices (L, S).
+  void add(const Tensor& weights, const Tensor& full) {
+    const auto a = raw::cast(weights, DType::f64).to_vector<double>();
+    const auto b = raw::cast(full, DType::f64).to_vector<double>();
+    const size_t columns = static_cast<size_t>(full.size(1));
+    for (size_t begin = 0; begin < a.size(); begin += columns, ++rows) {
+      double distance = 0;
+      for (size_t i = begin; i < begin + columns; ++i) distance += std::fabs(a[i] - b[i]);
+      sum += distance;
+      max = std::max(max, distance);
+    }
+  }
+};
+
 struct MapCommand {
   CommonOptions common;
-  std::string model, audio, data, id, attention, out = "attention.png";
+  std::string model, audio, data, id, out = "attention.png";
+  std::vector<std::string> attention;
   std::vector<int64_t> layers, heads;
   CopyMapOptions copy;
 
   void run() const;
-};
-
-// One attention call: its module path and its matrix (H, L, S).
-struct Seen {
-  std::string path;
-  Tensor weights;
+  void report(const std::vector<std::string>& names, const std::vector<RowError>& errors,
+              size_t matrices) const;
 };
 
 MapSource speech_source(const MapCommand& c) {
-  auto trained =
-      std::make_shared<asr::TrainedRecognizer>(asr::load_recognizer(c.model, c.attention));
+  auto trained = std::make_shared<asr::TrainedRecognizer>(asr::load_recognizer(c.model));
   audio::Sound sound;
   std::string title = c.audio;
   const int rate = trained->front_end.fbank.rate;
@@ -63,13 +87,30 @@ MapSource speech_source(const MapCommand& c) {
   return source;
 }
 
-std::vector<Seen> observe(const MapSource& source) {
+// What `attention` does to unit values when it stands at `path` and is not training.
+Tensor weights_of(nn::Attention& attention, const std::string& path, nn::AttentionInput input) {
+  Rng rng(0, path);
+  input.rng = &rng;
+  return raw::select(nn::attention_weights(attention, input), 0, 0);
+}
+
+// Runs the model as it was trained and shows the queries and keys of each layer to every variant;
+// to the trained one where `variants` is empty.
+std::vector<Seen> observe(const MapSource& source, const std::vector<std::string>& variants) {
   NoGrad no_grad;
+  std::vector<std::unique_ptr<nn::Attention>> others;
+  for (const std::string& variant : variants) others.push_back(nn::make_attention(variant));
+  const auto full = nn::make_attention("full");
   std::vector<Seen> seen;
   nn::Context context;
-  context.tap = [&](const std::string& path, nn::Attention& attention,
-                    const nn::AttentionInput& input) {
-    seen.push_back({path, raw::select(nn::attention_weights(attention, input), 0, 0)});
+  context.tap = [&](const std::string&, nn::Attention& own, const nn::AttentionInput& input) {
+    Seen now{weights_of(*full, own.path(), input), {}};
+    if (others.empty()) now.weights.push_back(weights_of(own, own.path(), input));
+    for (const auto& other : others) {
+      other->assign_paths(own.path());
+      now.weights.push_back(weights_of(*other, own.path(), input));
+    }
+    seen.push_back(std::move(now));
   };
   source.run(context);
   return seen;
@@ -88,10 +129,10 @@ std::vector<int64_t> chosen(const std::vector<int64_t>& wanted, int64_t count, c
   return result;
 }
 
-HeatmapSpec cell(const MapSource& source, const Seen& seen, int64_t layer, int64_t head) {
+HeatmapSpec cell(const MapSource& source, const Tensor& weights, const std::string& title) {
   HeatmapSpec spec;
-  const Tensor matrix = raw::cast(raw::select(seen.weights, 0, head), DType::f32);
-  spec.title = concat("layer ", layer, ", head ", head);
+  const Tensor matrix = raw::cast(weights, DType::f32);
+  spec.title = title;
   spec.rows = matrix.size(0);
   spec.columns = matrix.size(1);
   spec.values = matrix.to_vector<float>();
@@ -108,19 +149,49 @@ void MapCommand::run() const {
   const auto texts = nn::load_checkpoint(asr::checkpoint_file(model)).texts;
   const auto kind = texts.find("kind");
   const bool is_copy = kind != texts.end() && kind->second == "copy";
-  const MapSource source = is_copy ? copy_source(model, attention, copy) : speech_source(*this);
-  const std::vector<Seen> seen = observe(source);
+  const MapSource source = is_copy ? copy_source(model, copy) : speech_source(*this);
+  const std::vector<Seen> seen = observe(source, attention);
   CENTROID_CHECK(!seen.empty(), "attention-map: ", model, " has no attention");
+  const std::vector<std::string> names =
+      attention.empty() ? std::vector<std::string>{"as trained"} : attention;
   std::vector<HeatmapSpec> cells;
-  const auto head_list = chosen(heads, seen[0].weights.size(0), "head");
+  std::vector<RowError> errors(names.size());
+  const auto head_list = chosen(heads, seen[0].full.size(0), "head");
   for (int64_t layer : chosen(layers, static_cast<int64_t>(seen.size()), "layer")) {
-    for (int64_t head : head_list) cells.push_back(cell(source, seen[layer], layer, head));
+    for (int64_t head : head_list) {
+      const std::string place = concat("layer ", layer, ", head ", head);
+      for (size_t i = 0; i < names.size(); ++i) {
+        const Tensor weights = raw::select(seen[layer].weights[i], 0, head);
+        errors[i].add(weights, raw::select(seen[layer].full, 0, head));
+        cells.push_back(cell(source, weights, names.size() > 1 ? names[i] : place));
+        if (names.size() == 1) continue;
+        cells.back().y_label = concat(place, ": ", source.y_label);
+        cells.back().width = cells.back().height = 300;  // room for the variant's name
+      }
+    }
   }
-  heatmap_grid("Attention: " + source.title, cells, static_cast<int>(head_list.size()), out);
+  const size_t columns = names.size() > 1 ? names.size() : head_list.size();
+  heatmap_grid("Attention: " + source.title, cells, static_cast<int>(columns), out);
+  report(names, errors, cells.size());
+}
+
+void MapCommand::report(const std::vector<std::string>& names, const std::vector<RowError>& errors,
+                        size_t matrices) const {
+  nlohmann::ordered_json result{{"picture", out}, {"matrices", matrices}};
+  for (size_t i = 0; i < names.size(); ++i) {
+    result["variants"].push_back({{"attention", names[i]},
+                                  {"rows", errors[i].rows},
+                                  {"row_error_mean", errors[i].mean()},
+                                  {"row_error_max", errors[i].max}});
+  }
   if (common.json) {
-    std::cout << nlohmann::json{{"picture", out}, {"matrices", cells.size()}}.dump() << "\n";
-  } else {
-    std::cout << out << ": " << cells.size() << " attention matrices, layers from top to bottom\n";
+    std::cout << result.dump() << "\n";
+    return;
+  }
+  std::cout << out << ": " << matrices << " attention matrices, layers from top to bottom\n";
+  for (size_t i = 0; i < names.size(); ++i) {
+    std::cout << names[i] << ": rows differ from full attention by " << errors[i].mean()
+              << " (l1, mean of " << errors[i].rows << "), at most by " << errors[i].max << "\n";
   }
 }
 
@@ -137,7 +208,10 @@ void register_attention_map(CLI::App& app) {
   add("--layers", command->layers, "Layers to draw, from 0; all if not given")->delimiter(',');
   add("--heads", command->heads, "Heads to draw, from 0; all if not given")->delimiter(',');
   add("--attention", command->attention,
-      "Attention to use instead of the one the model was trained with");
+      "Variant to show instead of the trained one, for the queries and keys of the model as it was "
+      "trained; several (one flag each) stand side by side")
+      ->take_all()
+      ->allow_extra_args(false);
   add("--audio", command->audio, "Speech model: a sound file ...");
   add("--data", command->data, "... or a manifest");
   add("--id", command->id, "... and the id of an utterance in it");

@@ -25,8 +25,7 @@ struct CopyMapOptions {
 };
 
 /// A model of the program copy on one random sequence of its task.
-MapSource copy_source(const std::string& model, const std::string& attention,
-                      const CopyMapOptions& options);
+MapSource copy_source(const std::string& model, const CopyMapOptions& options);
 
 void register_attention_map(CLI::App& app);
 

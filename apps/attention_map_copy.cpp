@@ -19,9 +19,8 @@ std::vector<std::string> labels(const copy::TaskOptions& task,
 
 }  // namespace
 
-MapSource copy_source(const std::string& model, const std::string& attention,
-                      const CopyMapOptions& options) {
-  auto trained = std::make_shared<copy::TrainedModel>(copy::load_model(model, attention));
+MapSource copy_source(const std::string& model, const CopyMapOptions& options) {
+  auto trained = std::make_shared<copy::TrainedModel>(copy::load_model(model));
   copy::TaskOptions task = trained->model->task();
   if (options.length > 0) task.length = options.length;
   copy::check(task);

@@ -1,4 +1,5 @@
-// bench: kernels and training steps, checked first, then timed beside the machine's limits.
+// bench: kernels, attention and training steps, checked first, then timed beside the machine's
+// limits.
 #include "apps/bench.h"
 
 #include <cblas.h>
@@ -72,6 +73,18 @@ double peak_flops() {
 
 std::string blas_kernels() { return openblas_get_corename(); }
 
+std::string own_kernels() {
+#if defined(__AVX512F__)
+  return "AVX-512";
+#elif defined(__AVX2__)
+  return "AVX2";
+#elif defined(__aarch64__)
+  return "NEON";
+#else
+  return "baseline";
+#endif
+}
+
 }  // namespace centroid::apps
 
 int main(int argc, char** argv) {
@@ -79,6 +92,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Benchmarks: results are checked first, then timed beside the machine's limits."};
   app.require_subcommand(1);
   register_bench_ops(app);
+  register_bench_attention(app);
   register_bench_train(app);
   return run_app(argc, argv, app);
 }

@@ -7,8 +7,9 @@
 
 namespace centroid::apps {
 
-void register_bench_ops(CLI::App& app);    ///< kernels beside the machine's limits
-void register_bench_train(CLI::App& app);  ///< one training step of a speech model
+void register_bench_ops(CLI::App& app);        ///< kernels beside the machine's limits
+void register_bench_attention(CLI::App& app);  ///< attention variants over the length
+void register_bench_train(CLI::App& app);      ///< one training step of a speech model
 
 /// Seconds that one call takes.
 double time_once(const std::function<void()>& f);
@@ -27,5 +28,8 @@ double peak_flops();
 
 /// The OpenBLAS kernels in use, such as `SkylakeX`.
 std::string blas_kernels();
+
+/// The instructions that our own kernels are compiled for, such as `AVX-512`.
+std::string own_kernels();
 
 }  // namespace centroid::apps

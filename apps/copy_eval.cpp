@@ -1,4 +1,5 @@
 // copy eval: accuracy of a trained model on fresh sequences.
+#include <cstdio>
 #include <iostream>
 #include <memory>
 
@@ -12,9 +13,50 @@ struct EvalCommand {
   CommonOptions common;
   std::string model, attention;
   int64_t length = 0, batches = 20, items = 32;
+  bool generate = false, check = false;
 
   void run() const;
+
+ private:
+  void run_generation(const copy::TrainedModel& trained, const copy::TaskOptions& task,
+                      Device device) const;
 };
+
+// The largest difference between logits of steps and of a forward pass that `--check` accepts: the
+// two add up f32 numbers in different orders.
+constexpr double kAgreement = 1e-4;
+
+void EvalCommand::run_generation(const copy::TrainedModel& trained, const copy::TaskOptions& task,
+                                 Device device) const {
+  const copy::Generation result =
+      copy::generate(*trained.model, task, items, batches, Rng(common.seed, "test"), check, device);
+  CENTROID_CHECK(!check || result.difference <= kAgreement,
+                 "copy eval --check: expected steps to give the logits of a forward pass, at most ",
+                 kAgreement, " of the largest apart, got ", result.difference);
+  if (common.json) {
+    nlohmann::ordered_json json = {{"task", task.task},
+                                   {"length", task.length},
+                                   {"alphabet", task.alphabet},
+                                   {"attention", trained.model->encoder_options().attention},
+                                   {"step", trained.step},
+                                   {"right", result.right},
+                                   {"asked", result.asked},
+                                   {"accuracy", result.accuracy()},
+                                   {"tokens", result.tokens},
+                                   {"seconds", result.seconds},
+                                   {"tokens_per_second", result.tokens_per_second()}};
+    if (check) json["difference"] = result.difference;
+    std::cout << json.dump(2) << '\n';
+    return;
+  }
+  std::printf("written symbols %.2f %% (%lld of %lld right, length %lld)\n",
+              100 * result.accuracy(), static_cast<long long>(result.right),
+              static_cast<long long>(result.asked), static_cast<long long>(task.length));
+  std::fprintf(stderr, "%lld tokens in %.2f s, %.0f tokens/s\n",
+               static_cast<long long>(result.tokens), result.seconds, result.tokens_per_second());
+  if (check)
+    std::fprintf(stderr, "steps agree with the forward pass within %.1e\n", result.difference);
+}
 
 void EvalCommand::run() const {
   const Device device = apply(common);
@@ -22,6 +64,8 @@ void EvalCommand::run() const {
   trained.model->to(device);
   copy::TaskOptions task = trained.model->task();
   if (length > 0) task.length = length;
+  CENTROID_CHECK(generate || !check, "copy eval: --check needs --generate");
+  if (generate) return run_generation(trained, task, device);
   const copy::Score score =
       copy::evaluate(*trained.model, task, items, batches, Rng(common.seed, "test"), device);
   if (!common.json) {
@@ -54,6 +98,12 @@ void register_copy_eval(CLI::App& app) {
   sub.add_option("--batch", command->items, "sequences per batch")->check(in_range(1, 1e6));
   sub.add_option("--attention", command->attention,
                  "attention variant to use instead of the trained one");
+  CLI::Option* generate =
+      sub.add_flag("--generate", command->generate,
+                   "causal task: write the second w symbol by symbol, and say how fast that is");
+  sub.add_flag("--check", command->check,
+               "with --generate: compare the logits of every step with those of a forward pass")
+      ->needs(generate);
   add_common_options(sub, command->common);
   sub.callback([command] { command->run(); });
 }

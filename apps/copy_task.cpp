@@ -1,6 +1,7 @@
 #include "apps/copy_task.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -152,12 +153,27 @@ Tensor Model::forward(const Tensor& inputs, const Lengths& lengths, const nn::Co
   return output_.forward(encoder_.forward(embedding_.forward(inputs), lengths, context).first);
 }
 
-Score evaluate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
-               const Rng& rng, Device device) {
+Tensor Model::step(nn::EncoderState& state, const Tensor& symbols) {
+  CENTROID_CHECK(symbols.dim() == 1, "copy: step: expected symbols (B), got ", symbols.shape());
+  const NoGrad off;
+  const Tensor x = embedding_.forward(raw::unsqueeze(symbols, 1));
+  return raw::select(output_.forward(encoder_.step(state, x)), 1, 0);
+}
+
+namespace {
+
+void check_fits(const Model& model, const TaskOptions& task, int64_t batches) {
   CENTROID_CHECK(task.task == model.task().task && task.symbols() == model.task().symbols(),
                  "copy: expected the task the model was trained on, ", model.task().task, " with ",
                  model.task().alphabet, " symbols, got ", task.task, " with ", task.alphabet);
   CENTROID_CHECK(batches >= 1, "copy: batches: expected at least 1, got ", batches);
+}
+
+}  // namespace
+
+Score evaluate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
+               const Rng& rng, Device device) {
+  check_fits(model, task, batches);
   NoGrad off;
   Score score;
   for (int64_t i = 0; i < batches; ++i) {
@@ -175,6 +191,74 @@ Score evaluate(Model& model, const TaskOptions& task, int64_t items, int64_t bat
   return score;
 }
 
+namespace {
+
+// All symbols that a batch was made to read, and all logits.
+struct Written {
+  Symbols symbols;             // (T, B)
+  std::vector<Tensor> logits;  // T times (B, V)
+};
+
+// Position t + 1 is what the model found likeliest at t where that is asked for, and the prompt
+// elsewhere.
+Written write(Model& model, const Batch& batch, Device device, Generation& score) {
+  const int64_t items = batch.inputs.size(0), time = batch.inputs.size(1);
+  const Symbols inputs = batch.inputs.to_vector<int64_t>();
+  const Symbols targets = batch.targets.to_vector<int64_t>();
+  nn::EncoderState state = model.start_decoding();
+  Written written;
+  Symbols best;
+  for (int64_t t = 0; t < time; ++t) {
+    Symbols now(items);
+    for (int64_t b = 0; b < items; ++b) {
+      const bool own = t > 0 && targets[b * time + t - 1] != kIgnore;
+      now[b] = own ? best[b] : inputs[b * time + t];
+    }
+    written.logits.push_back(model.step(state, from_vector(now, {items}, device)));
+    best = raw::to(raw::argmax(written.logits.back()), Device{}).to_vector<int64_t>();
+    for (int64_t b = 0; b < items; ++b) score.right += best[b] == targets[b * time + t];
+    written.symbols.insert(written.symbols.end(), now.begin(), now.end());
+  }
+  score.asked += batch.asked;
+  score.tokens += items * time;
+  return written;
+}
+
+// See Generation::difference.
+double difference_from_forward(Model& model, const Written& written, int64_t items, Device device) {
+  const auto time = static_cast<int64_t>(written.logits.size());
+  const Tensor symbols = raw::transpose(from_vector(written.symbols, {time, items}, device), 0, 1);
+  const Tensor whole = model.forward(raw::contiguous(symbols), {}, {});  // (B, T, V)
+  const Tensor steps = raw::stack(written.logits, 1);
+  const Tensor apart = raw::abs(raw::binary(Binary::sub, steps, whole));
+  return raw::max(apart).item() / std::max(raw::max(raw::abs(whole)).item(), 1e-30);
+}
+
+}  // namespace
+
+Generation generate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
+                    const Rng& rng, bool compare, Device device) {
+  CENTROID_CHECK(model.task().causal(),
+                 "copy: generation: expected a model of the causal task, got one of the ",
+                 model.task().task, " task");
+  check_fits(model, task, batches);
+  const NoGrad off;
+  Generation result;
+  for (int64_t i = 0; i < batches; ++i) {
+    const Batch batch = make_batch(task, items, rng.fork(static_cast<uint64_t>(i)));
+    const auto start = std::chrono::steady_clock::now();
+    const Written written = write(model, batch, device, result);
+    result.seconds +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (!compare) continue;
+    const double apart = difference_from_forward(model, written, items, device);
+    if (!(apart <= result.difference)) result.difference = apart;  // keeps a NaN
+  }
+  return result;
+}
+
+// ---- words and files --------------------------------------------------------------------------
+
 std::string describe(const TaskOptions& task, const Score& score) {
   char text[160];
   std::snprintf(text, sizeof text, "%s %.2f %% (%lld of %lld right, loss %.3g, length %lld)",
@@ -183,8 +267,6 @@ std::string describe(const TaskOptions& task, const Score& score) {
                 score.loss, static_cast<long long>(task.length));
   return text;
 }
-
-// ---- files ------------------------------------------------------------------------------------
 
 std::map<std::string, std::string> checkpoint_texts(const Model& model) {
   return {{"kind", "copy"},

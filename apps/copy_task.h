@@ -62,6 +62,10 @@ class Model : public nn::Module {
   Model(const TaskOptions& task, nn::TransformerOptions encoder, Rng& rng);
   /// inputs (B, T) i64 -> logits (B, T, V), V = task().symbols()
   Tensor forward(const Tensor& inputs, const Lengths& lengths, const nn::Context& context);
+  /// Generation with a causal model, one symbol of every sequence at a time; throws for others.
+  nn::EncoderState start_decoding() const { return encoder_.start_decoding(); }
+  /// symbols (B) i64 -> logits (B, V): the row that `forward` over all symbols so far gives.
+  Tensor step(nn::EncoderState& state, const Tensor& symbols);
   const TaskOptions& task() const { return task_; }
   const nn::TransformerOptions& encoder_options() const { return options_; }
 
@@ -84,6 +88,25 @@ struct Score {
 /// model was trained on; a function of its arguments alone.
 Score evaluate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
                const Rng& rng, Device device = {});
+
+/// What writing the second w symbol by symbol gave.
+struct Generation {
+  int64_t right = 0, asked = 0;  ///< symbols of the second w
+  int64_t tokens = 0;            ///< symbols that went through the model, those of `0 w 0` included
+  double seconds = 0;            ///< of all steps
+  /// Largest difference between a logit of a step and the same one of `Model::forward` over the
+  /// whole sequence, relative to the largest logit; 0 if not compared.
+  double difference = 0;
+  double accuracy() const { return static_cast<double>(right) / static_cast<double>(asked); }
+  double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
+};
+
+/// Lets a causal model write: it reads `0 w 0` and then, as each next symbol, the one it found most
+/// likely. The sequences are those of `evaluate` with the same arguments. With `compare`, the
+/// logits of all steps are compared with those of one forward pass, outside of the time that is
+/// measured. Throws for models of the masked task.
+Generation generate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
+                    const Rng& rng, bool compare, Device device = {});
 
 /// `masked accuracy 99.87 %` or `copied symbols 99.95 %` with the counts and the loss.
 std::string describe(const TaskOptions& task, const Score& score);

@@ -48,20 +48,40 @@ source=$(speech)
 "$bin/asr" prepare --format festvox --source "$source" --unit phones --split every-10th \
   --out "$out/data"
 
-say "2. Training a recogniser of phones with CTC"
-"$bin/asr" train --preset festvox-ru-demo --train "$out/data/train.jsonl" \
-  --dev "$out/data/dev.jsonl" --vocab "$out/data/vocab.json" --out "$out/run" --overwrite \
-  ${DEMO_TRAIN_ARGS:-}
+train() {  # train FOLDER OPTION...
+  local folder=$1
+  shift
+  "$bin/asr" train --preset festvox-ru-demo --train "$out/data/train.jsonl" \
+    --dev "$out/data/dev.jsonl" --vocab "$out/data/vocab.json" --out "$folder" --overwrite "$@"
+}
+# Seconds per step from the third on: the clock of log.jsonl starts with the training.
+step_time() {
+  sed -n 's/^{"step":\([0-9]*\),.*"time":\([0-9.]*\)}$/\1 \2/p' "$1/log.jsonl" |
+    awk '$1 == 2 {begin = $2} {last = $2; n = $1} END {printf "%.3f", (last - begin) / (n - 2)}'
+}
 
-say "3. The 62 sentences it has never heard"
+say "2. Which attention is faster at the length of these sentences?"
+for attention in full improved-clustered; do
+  train "$out/trial-$attention" --attention "$attention" --steps 22 >/dev/null 2>&1
+done
+full=$(step_time "$out/trial-full")
+improved=$(step_time "$out/trial-improved-clustered")
+attention=$(awk -v f="$full" -v i="$improved" 'BEGIN {print i < f ? "improved-clustered" : "full"}')
+echo "a training step takes $full s with full and $improved s with improved-clustered attention:" \
+  "training with $attention"
+
+say "3. Training a recogniser of phones with CTC"
+train "$out/run" --attention "$attention" ${DEMO_TRAIN_ARGS:-}
+
+say "4. The 62 sentences it has never heard"
 "$bin/asr" eval --model "$out/run" --data "$out/data/test.jsonl" --name test --show 3
 
-say "4. One sound file"
+say "5. One sound file"
 wav=$source/wav/ru_0001.wav
 echo "$wav:"
 "$bin/asr" transcribe --model "$out/run" "$wav"
 
-say "5. Pictures"
+say "6. Pictures"
 "$bin/asr" features "$wav" --png "$out/spectrogram.png"
 "$bin/attention-map" --model "$out/run" --audio "$wav" --out "$out/attention.png"
 

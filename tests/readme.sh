@@ -42,7 +42,13 @@ check "asr features" "$bin/asr" features --rate 8000 "$work/tones/u00.wav" --png
 check "attention-map" "$bin/attention-map" --model "$work/run" --audio "$work/tones/u00.wav" \
   --out "$work/map.png"
 check "copy train" "$bin/copy" train --task masked --length 16 --steps 3 --out "$work/copy"
+check "copy train, causal" "$bin/copy" train --task causal --length 16 --steps 3 --out "$work/generate"
+check "attention-map, side by side" "$bin/attention-map" --model "$work/run" \
+  --audio "$work/tones/u00.wav" --attention full --attention improved-clustered:clusters=4,topk=4 \
+  --out "$work/maps.png"
 check "copy eval" "$bin/copy" eval --model "$work/copy" --batches 1
+check "copy eval --generate" "$bin/copy" eval --model "$work/generate" --generate --check --batches 1
+check "bench attention" "$bin/bench" attention --rounds 1 --lengths 32,64 --variants full,clustered
 check "bench ops" "$bin/bench" ops --rounds 1 --mib 1
 check "bench train" "$bin/bench" train --rounds 1 --batch 1 --time 100 --labels 10
 echo "$passed passed, 0 failed"

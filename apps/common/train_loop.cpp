@@ -297,7 +297,8 @@ TrainResult Loop::run() {
   look.unit = task_.unit;
   progress_ = std::make_unique<Progress>(look);
 
-  while (step_ < options_.steps && !StopSignal::stop_requested()) {
+  const auto good_enough = [&] { return best_ <= options_.stop_at; };
+  while (step_ < options_.steps && !good_enough() && !StopSignal::stop_requested()) {
     const double begin = elapsed();
     const Step now = step();
     ++step_;
@@ -314,7 +315,8 @@ TrainResult Loop::run() {
     show(now);
     const double shown = elapsed();
     if (task_.evaluate && due(step_, options_.eval_every, options_.steps)) evaluate();
-    if (due(step_, options_.save_every, options_.steps) || StopSignal::stop_requested()) {
+    if (due(step_, options_.save_every, options_.steps) || good_enough() ||
+        StopSignal::stop_requested()) {
       save(folder_.last());
       saved_step_ = step_;
     }
@@ -322,7 +324,7 @@ TrainResult Loop::run() {
   }
   progress_->finish();
   draw(/*always=*/true);
-  const bool stopped = step_ < options_.steps;
+  const bool stopped = step_ < options_.steps && !good_enough();
   if (stopped) {
     std::cerr << "stopped by a signal after step " << step_ << "; " << folder_.last()
               << " is saved: --resume " << folder_.path() << " goes on\n";
@@ -352,6 +354,8 @@ void add_train_options(CLI::App& command, TrainOptions& options) {
   add("--log-every", options.log_every, "steps per line of log.jsonl")->check(in_range(1, 1e12));
   add("--eval-every", options.eval_every, "steps between evaluations; 0: at the end only")
       ->check(in_range(0, 1e12));
+  add("--stop-at", options.stop_at,
+      "end once an evaluation's loss (asr: error rate) is at most this; below 0: never");
   add("--save-every", options.save_every, "steps between checkpoints; 0: at the end only")
       ->check(in_range(0, 1e12));
   add("--max-bad-steps", options.max_bad_steps, "stop after so many bad steps in a row")

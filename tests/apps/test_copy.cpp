@@ -301,6 +301,89 @@ TEST_CASE("learned positions end where training ended", "[copy]") {
   CHECK_THAT(o.err, Contains("learned positions"));
 }
 
+TEST_CASE("written symbol by symbol: the symbols and logits of forward passes", "[copy]") {
+  copy::TaskOptions task;
+  task.task = "causal";
+  task.length = 14;
+  task.alphabet = 4;
+  for (const char* attention :
+       {"full", "causal-linear", "conditional-full:limit=6(causal-linear)"}) {
+    nn::TransformerOptions options{.layers = 2, .heads = 2, .width = 16, .hidden = 32};
+    options.attention = attention;
+    Rng init(1);
+    copy::Model model(task, options, init);
+    const Rng data(5);
+    const copy::Generation written = copy::generate(model, task, 6, 2, data, true);
+    CHECK(written.difference < 1e-5);
+    // The same by a forward pass over everything so far for each symbol, one sequence at a time.
+    int64_t right = 0, tokens = 0;
+    for (uint64_t i = 0; i < 2; ++i) {
+      const copy::Batch batch = copy::make_batch(task, 6, data.fork(i));
+      const int64_t time = batch.inputs.size(1);
+      tokens += 6 * time;
+      for (int64_t b = 0; b < 6; ++b) {
+        const auto row = [&](const Tensor& x) {
+          return raw::contiguous(raw::select(x, 0, b)).to_vector<int64_t>();
+        };
+        const std::vector<int64_t> targets = row(batch.targets);
+        std::vector<int64_t> symbols = row(batch.inputs);
+        for (int64_t t = 0; t < batch.lengths[b]; ++t) {
+          const std::vector<int64_t> so_far(symbols.begin(), symbols.begin() + t + 1);
+          const Tensor logits = model.forward(from_vector(so_far, {1, t + 1}), {}, {});
+          const int64_t best = raw::argmax(logits).to_vector<int64_t>().back();
+          if (targets[t] == copy::kIgnore) continue;
+          right += best == targets[t];
+          if (t + 1 < time) symbols[t + 1] = best;
+        }
+      }
+    }
+    CHECK(written.right == right);
+    CHECK(written.tokens == tokens);
+    CHECK(written.asked == copy::evaluate(model, task, 6, 2, data).asked);
+  }
+}
+
+TEST_CASE("eval --generate writes the second word and can check itself", "[copy]") {
+  const test::TempDir dir;
+  const auto generate = [&](const std::string& out, const Words& more) {
+    return run(
+        dir,
+        Words{"eval", "--model", out, "--generate", "--batches", "2", "--threads", "1"} + more);
+  };
+  for (const char* attention : {"full", "causal-linear:map=favor,features=32"}) {
+    for (const char* positions : {"rotary", "learned"}) {
+      const std::string out = dir / concat(attention, "-", positions);
+      REQUIRE(run(dir, tiny(out, 60) + Words{"--attention", attention, "--positions", positions,
+                                             "--alphabet", "2", "--lr", "0.01"})
+                  .code == 0);
+      const Outcome o = generate(out, {"--check", "--json"});
+      INFO(o.err);
+      REQUIRE(o.code == 0);
+      const Json result = Json::parse(o.out);
+      CHECK(result.at("difference").get<double>() <= 1e-4);
+      CHECK(result.at("accuracy").get<double>() > 0.3);
+      CHECK(result.at("asked").get<int64_t>() > 0);
+      CHECK(result.at("tokens_per_second").get<double>() ==
+            Approx(result.at("tokens").get<double>() / result.at("seconds").get<double>()));
+      const Outcome text = generate(out, {});
+      CHECK(text.code == 0);
+      CHECK_THAT(text.out, Contains("written symbols ") && Contains("length 16"));
+      CHECK_THAT(text.err, Contains("tokens/s") && !Contains("agree"));
+    }
+  }
+  const Outcome alone = run(dir, {"eval", "--model", dir / "full-rotary", "--check"});
+  CHECK(alone.code == 2);
+  CHECK_THAT(alone.err, Contains("--generate"));
+  const Outcome other = generate(dir / "full-rotary", {"--attention", "linear"});
+  CHECK(other.code == 1);
+  CHECK_THAT(other.err, Contains("causal"));
+  const std::string masked = dir / "masked";
+  REQUIRE(run(dir, tiny(masked, 3, "masked")).code == 0);
+  const Outcome o = generate(masked, {});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Contains("expected a model of the causal task, got one of the masked task"));
+}
+
 TEST_CASE("--help-attention lists the variants", "[copy]") {
   const test::TempDir dir;
   const Outcome o = run(dir, {"train", "--help-attention"});

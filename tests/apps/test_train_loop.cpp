@@ -114,6 +114,29 @@ void check_same_checkpoint(const std::string& a, const std::string& b) {
 
 }  // namespace
 
+TEST_CASE("a training ends with the first evaluation that is good enough, and stays ended") {
+  TempDir temp;
+  Run whole;
+  whole.options.steps = 200;
+  whole.options.eval_every = 10;
+  whole.go({temp / "whole", "", false});
+  REQUIRE(whole.seen_in_evaluation.size() == 20);
+  const double bound = whole.seen_in_evaluation[6];  // errors fall
+  REQUIRE(whole.seen_in_evaluation[5] > bound);
+
+  Run early;
+  early.options = whole.options;
+  early.options.stop_at = bound;
+  const TrainResult result = early.go({temp / "run", "", false});
+  CHECK(result.step == 70);
+  CHECK_FALSE(result.stopped);
+  CHECK(nn::load_checkpoint(temp / "run/last.safetensors").step == 70);
+  CHECK(nn::load_checkpoint(temp / "run/best.safetensors").step == 70);
+  Run again;
+  again.options = early.options;
+  CHECK(again.go({"", temp / "run", false}).step == 70);
+}
+
 TEST_CASE("a training run learns and leaves config, log and checkpoints") {
   TempDir temp;
   Run run;
