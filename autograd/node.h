@@ -111,7 +111,8 @@ class NoGrad {
 };
 
 /// Whether every recorded operation's outputs and every gradient are checked for NaN and
-/// infinities, which throw an Error naming the operation that made the first one. Initially on if
+/// infinities, which throw an Error naming the operation that made the first one (an output may be
+/// -inf, the logarithm of nothing). Initially on if
 /// the environment has CENTROID_CHECK_NAN=1. Costs a pass over all data.
 bool check_nan();
 void set_check_nan(bool on);

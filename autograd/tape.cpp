@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <limits>
 
 #include "autograd/node.h"
 
@@ -38,6 +39,16 @@ bool detail::is_finite(const Tensor& x) {
   const bool computable = x.defined() && (x.dtype() == DType::f64 || x.dtype() == DType::f32);
   return !computable || !raw::has_nonfinite(x);
 }
+
+namespace {
+
+// A value of -inf is right for the logarithm of nothing: a row of attention without keys.
+bool is_forward_value(const Tensor& x) {
+  if (detail::is_finite(x)) return true;
+  return raw::max(x).item() < std::numeric_limits<double>::infinity();  // NaN is not
+}
+
+}  // namespace
 
 Node::~Node() {
   // A saved value may hold the node of an input: its last owner must be an edge, so edges go last.
@@ -97,8 +108,8 @@ Tensor record(const char* name, const Tensor& y, const std::vector<Tensor>& inpu
 std::vector<Tensor> record(const char* name, const std::vector<Tensor>& ys,
                            const std::vector<Tensor>& inputs, BackwardN backward) {
   for (size_t i = 0; check_nan() && i < ys.size(); ++i) {
-    CENTROID_CHECK(detail::is_finite(ys[i]), name, ": forward: output ", i, " of shape ",
-                   ys[i].shape(), ": expected finite values, got NaN or Inf");
+    CENTROID_CHECK(is_forward_value(ys[i]), name, ": forward: output ", i, " of shape ",
+                   ys[i].shape(), ": expected finite values (or -inf), got NaN or Inf");
   }
   if (will_record(inputs)) return detail::attach(name, ys, inputs, std::move(backward));
   if (!t_grad_enabled && std::any_of(inputs.begin(), inputs.end(), needs_grad)) {

@@ -100,7 +100,7 @@ class CausalImprovedClustered : public Attention {
     const Tensor mass = mass_of(top.extra_lse, all.lse);
     Attended result;
     result.out = correct_rows(top.out, past.seen, mass, mass, top.extra_out, all.out);
-    const Tensor rest = unsqueeze(top.extra_lse - all.lse, -1);  // log mass, (B, H, G, 1)
+    const Tensor rest = unsqueeze(log_mass_of(top.extra_lse, all.lse), -1);  // (B, H, G, 1)
     result.lse = top.lse - squeeze(group_broadcast(rest, past.seen), 3);
     return result;
   }

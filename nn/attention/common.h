@@ -83,13 +83,16 @@ inline Clusters choose_clusters(const AttentionInput& input, const ClusterOption
   return raw::clusters_of_labels(labels, raw::cluster_counts(options, query_lengths(input)).max());
 }
 
-/// e^(part - whole) of two log-sum-exps: the share of the weight that some keys hold; 0 where there
-/// are no keys at all.
+/// part - whole of two log-sum-exps: the logarithm of the share of the weight that some keys hold;
+/// -inf where there are no keys at all.
+inline Tensor log_mass_of(const Tensor& part, const Tensor& whole) {
+  const double lowest = whole.dtype() == DType::f32 ? -3e38 : -1.7e308;
+  const Tensor seen = raw::compare(Compare::ge, whole, lowest);
+  return part - where(seen, whole, zeros(whole.shape(), whole.dtype(), whole.device()));
+}
+/// That share itself, 0 where there are no keys.
 inline Tensor mass_of(const Tensor& part, const Tensor& whole) {
-  const double lowest = -std::numeric_limits<double>::max();
-  const Tensor seen =
-      raw::compare(Compare::ge, whole, whole.dtype() == DType::f32 ? -3e38 : lowest);
-  return exp(part - where(seen, whole, zeros(whole.shape(), whole.dtype(), whole.device())));
+  return exp(log_mass_of(part, whole));
 }
 
 }  // namespace centroid::nn

@@ -75,11 +75,12 @@ std::vector<Case> matmul_cases();
 std::vector<Case> nn_cases();
 std::vector<Case> index_cases();
 std::vector<Case> loss_cases();
+std::vector<Case> attention_cases();
 
 inline std::vector<Case> all_cases() {
   std::vector<Case> all;
   for (auto& part : {pointwise_cases(), shape_cases(), reduce_cases(), matmul_cases(), nn_cases(),
-                     index_cases(), loss_cases()}) {
+                     index_cases(), loss_cases(), attention_cases()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

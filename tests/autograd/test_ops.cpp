@@ -57,7 +57,7 @@ TEST_CASE("every operation declared in autograd/ops.h has a gradcheck") {
   const std::string header = read_text(repository_root() / "autograd" / "ops.h");
   std::set<std::string> declared, tested;
   const std::regex declaration(
-      R"((?:^|\n)(?:Tensor|std::vector<Tensor>|std::pair<Tensor, Tensor>) ([a-z_0-9]+|operator.)\()");
+      R"((?:^|\n)(?:Tensor|std::vector<Tensor>|std::pair<Tensor, Tensor>|Attended) ([a-z_0-9]+|operator.)\()");
   for (auto it = std::sregex_iterator(header.begin(), header.end(), declaration);
        it != std::sregex_iterator(); ++it) {
     declared.insert((*it)[1]);

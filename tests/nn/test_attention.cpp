@@ -349,6 +349,19 @@ TEST_CASE("battery: an item without valid keys has output 0 and gradient 0") {
   });
 }
 
+TEST_CASE("battery: the check for NaN finds none in padded batches") {
+  const bool before = check_nan();
+  for_each_variant([](Attention& attention, const Mode& mode) {
+    Problem p = make_problem(mode);
+    p.q_lengths = Lengths({7, 0});
+    p.k_lengths = mode.keys({7, 0}, {11, 0});
+    set_check_nan(true);
+    CHECK(error_of([&] { run_with_gradients(attention, p, true); }) == "<no error>");
+    set_check_nan(false);
+  });
+  set_check_nan(before);
+}
+
 TEST_CASE("battery: attention_weights times values is the output") {
   for_each_variant([](Attention& attention, const Mode& mode) {
     Problem p = make_problem(mode);

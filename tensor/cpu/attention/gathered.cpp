@@ -112,7 +112,11 @@ void backward_row(const Gathered<T>& g, const GatheredGrads& grads, const GroupK
   std::fill_n(r.factors.get(), g.padded_list, T(1));
   if (dropping) group_dropout<T>(g, rows, keys, bh, i, r.factors);
   const bool empty = log_sum == -std::numeric_limits<T>::infinity();
-  const T shift = empty ? T(0) : log_sum * static_cast<T>(kLog2E);
+  // The score of a last resort is too large for its logarithm to give it back exactly.
+  const bool alone = log_sum < static_cast<T>(kLastResort * kLn2 / 2);
+  const T shift = empty   ? T(0)
+                  : alone ? static_cast<T>(kLastResort)
+                          : log_sum * static_cast<T>(kLog2E);
   for (int64_t j = 0; j < g.padded_list; j += kLanes<T>) {
     const Vec score = simd::load(weight + j), factor = simd::load(r.factors + j);
     const Vec p = exp2_nonpositive(score - shift);
