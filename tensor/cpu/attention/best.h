@@ -123,8 +123,11 @@ class BestKeys {
     }
     Int low = ordered(lowest), high = ordered(highest);
     int64_t reached = n;  // entries from `low` up
-    while (low < high && reached != k_) {
-      const Int middle = low + static_cast<Int>((static_cast<Wide>(high) - low) / 2) + 1;
+    for (int turn = 0; low < high && reached != k_; ++turn) {
+      // Halving the values is fast where they are spread out, halving the integers always ends.
+      const Int half = low + static_cast<Int>((static_cast<Wide>(high) - low) / 2) + 1;
+      const T value = from_ordered<T>(low) / 2 + from_ordered<T>(high) / 2;
+      const Int middle = turn % 4 == 3 ? half : std::clamp<Int>(ordered(value), low + 1, high);
       const int64_t count = count_from(list, n, from_ordered<T>(middle));
       if (count >= k_) {
         low = middle;

@@ -171,14 +171,14 @@ void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_
 namespace detail {
 
 // Swaps the off-diagonal halves of ever smaller blocks: log2(lanes) rounds of shuffles.
-template <typename T>
-void transpose_square(const T* x, int64_t ldx, T* y, int64_t ldy) {
+template <typename T, typename Row>
+void transpose_square(const Row& x, int64_t column, T* y, int64_t ldy) {
   using Vec = simd::Vector<T>;
   using Mask = simd::Vector<IntOf<T>>;
   constexpr int n = kLanes<T>;
   Vec row[n];
 #pragma GCC unroll 16
-  for (int i = 0; i < n; ++i) row[i] = simd::load(x + i * ldx);
+  for (int i = 0; i < n; ++i) row[i] = simd::load(x(i) + column);
 #pragma GCC unroll 4
   for (int w = n / 2; w >= 1; w /= 2) {
     Mask low{}, high{};
@@ -200,23 +200,29 @@ void transpose_square(const T* x, int64_t ldx, T* y, int64_t ldy) {
 
 }  // namespace detail
 
-/// y (columns, padded(rows)) = x (rows, columns) transposed, times `scale`; the padding is 0.
-template <typename T>
-void transpose(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int64_t ldy) {
+/// y (columns, padded(rows)) = rows x(0), x(1), ... of `columns` numbers, transposed; the padding
+/// is 0.
+template <typename T, typename Row>
+void transpose_rows(const Row& x, int64_t rows, int64_t columns, T* y, int64_t ldy) {
   constexpr int64_t n = kLanes<T>;
   for (int64_t i = 0; i < rows; i += n) {
     const int64_t height = std::min(n, rows - i);
+    const auto row = [&](int64_t r) { return x(i + r); };
     int64_t j = 0;
     if (height == n) {
-      for (; j + n <= columns; j += n) {
-        detail::transpose_square(x + i * ldx + j, ldx, y + j * ldy + i, ldy);
-      }
+      for (; j + n <= columns; j += n) detail::transpose_square(row, j, y + j * ldy + i, ldy);
     }
     for (; j < columns; ++j) {
-      for (int64_t r = 0; r < height; ++r) y[j * ldy + i + r] = x[(i + r) * ldx + j];
+      for (int64_t r = 0; r < height; ++r) y[j * ldy + i + r] = row(r)[j];
       for (int64_t r = height; r < n; ++r) y[j * ldy + i + r] = 0;
     }
   }
+}
+
+/// y (columns, padded(rows)) = x (rows, columns) transposed; the padding is 0.
+template <typename T>
+void transpose(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int64_t ldy) {
+  transpose_rows([=](int64_t r) { return x + r * ldx; }, rows, columns, y, ldy);
 }
 
 /// y (rows, columns) = x (columns, rows) transposed, into rows of any stride.
@@ -227,7 +233,8 @@ void transpose_back(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y
   for (; i + n <= rows; i += n) {
     int64_t j = 0;
     for (; j + n <= columns; j += n) {
-      detail::transpose_square(x + j * ldx + i, ldx, y + i * ldy + j, ldy);
+      const auto row = [&](int64_t r) { return x + (j + r) * ldx; };
+      detail::transpose_square(row, i, y + i * ldy + j, ldy);
     }
     for (; j < columns; ++j) {
       for (int64_t r = 0; r < n; ++r) y[(i + r) * ldy + j] = x[j * ldx + i + r];
@@ -238,13 +245,17 @@ void transpose_back(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y
   }
 }
 
-/// y (rows, ldy >= columns) = rows of x, the rest of each row 0: an operand `b` of `multiply`.
+/// y (ldy >= columns) = one row, the rest 0: a row of an operand `b` of `multiply`.
+template <typename T>
+void copy_row(const T* x, int64_t columns, T* y, int64_t ldy) {
+  int64_t j = 0;
+  for (; j + kLanes<T> <= columns; j += kLanes<T>) simd::store(y + j, simd::load(x + j));
+  for (; j < columns; ++j) y[j] = x[j];
+  for (; j < ldy; ++j) y[j] = 0;
+}
 template <typename T>
 void copy_rows(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int64_t ldy) {
-  for (int64_t r = 0; r < rows; ++r) {
-    std::memcpy(y + r * ldy, x + r * ldx, columns * sizeof(T));
-    std::fill(y + r * ldy + columns, y + (r + 1) * ldy, T(0));
-  }
+  for (int64_t r = 0; r < rows; ++r) copy_row(x + r * ldx, columns, y + r * ldy, ldy);
 }
 
 // ---- powers of two ------------------------------------------------------------------------------

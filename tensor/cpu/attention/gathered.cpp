@@ -3,12 +3,29 @@
 
 #include "tensor/cpu/attention/gathered.h"
 #include "tensor/cpu/attention/splits.h"
+#include "tensor/cpu/rows.h"
 #include "tensor/parallel.h"
 
 namespace centroid::cpu {
 namespace {
 
 constexpr int64_t kGroupsPerTask = 8;
+
+// All lanes of a vector folded by `op`, halves at a time.
+template <typename T, typename Op>
+T across(simd::Vector<T> x, const Op& op) {
+  simd::Vector<IntOf<T>> lane;
+  for (int l = 0; l < kLanes<T>; ++l) lane[l] = l;
+  for (int half = kLanes<T> / 2; half >= 1; half /= 2) {
+    x = op(x, __builtin_shuffle(x, lane ^ static_cast<IntOf<T>>(half)));
+  }
+  return x[0];
+}
+
+template <typename T>
+void add_row(const T* __restrict x, int64_t n, T* __restrict y) {
+  for (int64_t e = 0; e < n; ++e) y[e] += x[e];
+}
 
 // scores (n) -> weights 2^score / sum, in place; returns the log-sum-exp. n is a multiple of a
 // vector. A row without keys has weights 0.
@@ -21,8 +38,7 @@ T softmax_row(T* scores, int64_t n) {
     const Vec x = simd::load(scores + j);
     tops = tops > x ? tops : x;
   }
-  T top = tops[0];
-  for (int l = 1; l < kLanes<T>; ++l) top = std::max(top, tops[l]);
+  const T top = across<T>(tops, [](auto a, auto b) { return a > b ? a : b; });
   const T shift = top == -kInf ? T(0) : top;
   Vec sums{};
   for (int64_t j = 0; j < n; j += kLanes<T>) {
@@ -30,8 +46,7 @@ T softmax_row(T* scores, int64_t n) {
     simd::store(scores + j, weight);
     sums += weight;
   }
-  T sum = 0;
-  for (int l = 0; l < kLanes<T>; ++l) sum += sums[l];
+  const T sum = across<T>(sums, [](auto a, auto b) { return a + b; });
   if (sum == 0) return -kInf;
   const T inverse = 1 / sum;
   for (int64_t j = 0; j < n; j += kLanes<T>) {
@@ -66,7 +81,7 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
       multiply<T>(rows.size(), g.value_width, keys.size(), weights, g.padded_list, 1, keys.v_rows,
                   g.padded_value, result, g.padded_value, false);
       for (int64_t i = 0; i < rows.size(); ++i) {
-        std::copy_n(result + i * g.padded_value, g.value_width, rows.row(to, extra_to, i));
+        copy_row<T>(result + i * g.padded_value, g.value_width, rows.row(to, extra_to, i), 0);
       }
     }
   }
@@ -103,8 +118,7 @@ void backward_row(const Gathered<T>& g, const GatheredGrads& grads, const GroupK
   const T log_sum = rows.value(grads.lse, grads.extra_lse, g, bh, i);
   const T* out = rows.row(Rows<T>(grads.out, bh), Rows<T>(grads.extra_out, bh), i);
   const T* dout = r.dout + i * g.padded_value;
-  T delta = 0;
-  for (int64_t d = 0; d < g.value_width; ++d) delta += out[d] * dout[d];
+  T delta = row_dot(out, dout, g.value_width);
   const Tensor& dlse = rows.at[i] >= 0 ? grads.dlse : grads.dextra_lse;
   if (dlse.defined()) delta -= rows.value(dlse, dlse, g, bh, i);
   const bool dropping = (rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p > 0;
@@ -157,7 +171,7 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
       multiply<T>(n, g.width, m, r.dscores, g.padded_list, 1, keys.k_rows, g.padded_width, r.dq,
                   g.padded_width, false);
       for (int64_t i = 0; i < n; ++i) {
-        std::copy_n(r.dq + i * g.padded_width, g.width, r.rows.row(dq, dextra, i));
+        copy_row<T>(r.dq + i * g.padded_width, g.width, r.rows.row(dq, dextra, i), 0);
       }
       multiply<T>(m, g.width, n, r.dscores, 1, g.padded_list, r.q, g.padded_width, dk_list,
                   g.padded_width, more);
@@ -165,9 +179,8 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
                   g.padded_value, more);
     }
     for (int64_t j = 0; started && j < keys.size(); ++j) {
-      T *dk_row = dk[keys.at[j]], *dv_row = dv[keys.at[j]];
-      for (int64_t e = 0; e < g.width; ++e) dk_row[e] += dk_list[j * g.padded_width + e];
-      for (int64_t d = 0; d < g.value_width; ++d) dv_row[d] += dv_list[j * g.padded_value + d];
+      add_row(dk_list + j * g.padded_width, g.width, dk[keys.at[j]]);
+      add_row(dv_list + j * g.padded_value, g.value_width, dv[keys.at[j]]);
     }
   }
 }

@@ -32,17 +32,18 @@ struct Gathered {
   }
 };
 
-/// The keys on one group's list. `_t` is transposed: (E, padded_list) and alike.
+/// The keys on one group's list. `_t` is transposed: (E, padded_list) and alike. Forward needs k_t
+/// and v_rows, backward k_t, v_t and k_rows.
 template <typename T>
 struct GroupKeys {
   std::vector<int32_t> at;  ///< positions, without the missing ones
-  Scratch<T> k_rows, v_rows, k_t, v_t;
+  Scratch<T> k_t, k_rows, v_t, v_rows;
 
   GroupKeys(const Gathered<T>& g, bool backward)
-      : k_rows(g.padded_list * g.padded_width),
-        v_rows(g.padded_list * g.padded_value),
-        k_t(g.width * g.padded_list),
+      : k_t(g.width * g.padded_list),
+        k_rows(backward ? g.padded_list * g.padded_width : 0),
         v_t(backward ? g.value_width * g.padded_list : 0),
+        v_rows(backward ? 0 : g.padded_list * g.padded_value),
         backward_(backward) {
     at.reserve(g.list);
   }
@@ -61,15 +62,18 @@ struct GroupKeys {
       prefetch_row(k[next], g.width);
       prefetch_row(v[next], g.value_width);
     }
-    for (int64_t i = 0; i < size(); ++i) {
-      copy_rows<T>(k[at[i]], 0, 1, g.width, k_rows + i * g.padded_width, g.padded_width);
-      copy_rows<T>(v[at[i]], 0, 1, g.value_width, v_rows + i * g.padded_value, g.padded_value);
-    }
-    transpose<T>(k_rows, g.padded_width, size(), g.width, k_t, g.padded_list);
+    const auto k_row = [&](int64_t i) { return k[at[i]]; };
+    const auto v_row = [&](int64_t i) { return v[at[i]]; };
+    transpose_rows<T>(k_row, size(), g.width, k_t, g.padded_list);
     const T unit = static_cast<T>(g.scale * kLog2E);  // scores are in units of ln 2
     for (int64_t e = 0; e < g.width * g.padded_list; ++e) k_t[e] *= unit;
-    if (backward_) {
-      transpose<T>(v_rows, g.padded_value, size(), g.value_width, v_t, g.padded_list);
+    if (backward_) transpose_rows<T>(v_row, size(), g.value_width, v_t, g.padded_list);
+    for (int64_t i = 0; i < size(); ++i) {
+      if (backward_) {
+        copy_row(k_row(i), g.width, k_rows + i * g.padded_width, g.padded_width);
+      } else {
+        copy_row(v_row(i), g.value_width, v_rows + i * g.padded_value, g.padded_value);
+      }
     }
   }
 
@@ -115,7 +119,7 @@ struct GroupRows {
               int64_t ld) const {
     for (int64_t i = 0; i < size(); ++i) {
       if (next + i < last) prefetch_row(of_queries[next[i]], n);
-      copy_rows<T>(row(of_queries, of_extra, i), 0, 1, n, y + i * ld, ld);
+      copy_row<T>(row(of_queries, of_extra, i), n, y + i * ld, ld);
     }
   }
 };

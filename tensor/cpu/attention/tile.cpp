@@ -11,7 +11,7 @@
 namespace centroid::cpu {
 namespace {
 
-constexpr int64_t kQueries = 128;  // per chunk
+constexpr int64_t kQueries = 128;  // per chunk, at most
 constexpr int64_t kKeys = 128;     // per tile; a multiple of 8, see `drop`
 
 // The running softmax of a chunk: scores are in units of ln 2.
@@ -64,13 +64,13 @@ struct TileForward {
   int64_t value_width = out.defined() ? v.size(3) : 0;
   int64_t best = top_keys.defined() ? top_keys.size(3) : 0;
 
-  void chunk(int64_t bh, int64_t l0) const;
+  void chunk(int64_t bh, int64_t l0, int64_t n) const;
   void finish(int64_t bh, int64_t l0, int64_t n, const OnlineSoftmax<T>& softmax, T* result) const;
 };
 
 template <typename T>
-void TileForward<T>::chunk(int64_t bh, int64_t l0) const {
-  const int64_t n = std::min(kQueries, queries - l0), lanes = padded<T>(n);
+void TileForward<T>::chunk(int64_t bh, int64_t l0, int64_t n) const {
+  const int64_t lanes = padded<T>(n);
   const Visible<T, kQueries> visible(mask, bh / heads, l0, n, keys);
   const Scratch<T> packed(width * kQueries), scores(kKeys * kQueries);
   const Scratch<T> result(value_width * kQueries), dropped(dropout.p > 0 ? kKeys * kQueries : 0);
@@ -130,16 +130,29 @@ void TileForward<T>::finish(int64_t bh, int64_t l0, int64_t n, const OnlineSoftm
   transpose_back<T>(result, kQueries, n, value_width, rows[l0], rows.stride);
 }
 
+// Queries per chunk: fewer than the most where there would be too few chunks to share out, as with
+// the means of one head's clusters.
+int64_t chunk_size(int64_t rows, int64_t queries) {
+  constexpr int64_t kTasks = 4, kLeast = 32;
+  int64_t size = kQueries;
+  while (size > kLeast && rows * ((queries + size - 1) / size) < kTasks) size /= 2;
+  return size;
+}
+
 }  // namespace
 
 void tile_attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyMask& mask,
                     double scale, const WeightDropout& dropout, const Tensor& out,
                     const Tensor& lse, const Tensor& top_scores, const Tensor& top_keys) {
-  const int64_t chunks = (q.size(2) + kQueries - 1) / kQueries;
+  const int64_t rows = q.size(0) * q.size(1), queries = q.size(2);
+  const int64_t size = chunk_size(rows, queries), chunks = (queries + size - 1) / size;
   dispatch_float(q.dtype(), "tile_attention", [&]<typename T>() {
     const TileForward<T> forward{q, k, v, mask, scale, dropout, out, lse, top_scores, top_keys};
-    parallel_for(0, q.size(0) * q.size(1) * chunks, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) forward.chunk(i / chunks, i % chunks * kQueries);
+    parallel_for(0, rows * chunks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t l0 = i % chunks * size;
+        forward.chunk(i / chunks, l0, std::min(size, queries - l0));
+      }
     });
   });
 }

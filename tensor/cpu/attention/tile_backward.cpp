@@ -6,6 +6,7 @@
 // is a P_ls too.
 #include "tensor/cpu/attention/splits.h"
 #include "tensor/cpu/attention/visible.h"
+#include "tensor/cpu/rows.h"
 #include "tensor/parallel.h"
 
 namespace centroid::cpu {
@@ -78,10 +79,8 @@ void TileBackward<T>::load(Chunk& c, int64_t bh, int64_t l0) const {
     const T log_sum = lse.data<T>()[bh * queries + l0 + i];
     if (log_sum == -std::numeric_limits<T>::infinity()) continue;
     c.log_sum[i] = log_sum * static_cast<T>(kLog2E);
-    T dot = dlse.defined() ? -dlse.data<T>()[bh * queries + l0 + i] : T(0);
-    const T *a = outs[l0 + i], *b = douts[l0 + i];
-    for (int64_t d = 0; d < value_width; ++d) dot += a[d] * b[d];
-    c.delta[i] = dot;
+    c.delta[i] = row_dot(outs[l0 + i], douts[l0 + i], value_width) -
+                 (dlse.defined() ? dlse.data<T>()[bh * queries + l0 + i] : T(0));
   }
 }
 
