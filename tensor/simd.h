@@ -64,6 +64,21 @@ uint64_t mask_bits(const V& lanes) {
   return bits;
 }
 
+/// The lanes whose bit in `mask` is set, moved together to the front; the others are undefined.
+template <typename V>
+V compress(const V& x, uint64_t mask) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof x == 64 && sizeof(x[0]) == 4) {
+    return (V)_mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), (__m512i)x);
+  } else if constexpr (sizeof x == 64 && sizeof(x[0]) == 8) {
+    return (V)_mm512_maskz_compress_epi64(static_cast<__mmask8>(mask), (__m512i)x);
+  }
+#endif
+  V y = x;
+  for (int next = 0; mask; mask &= mask - 1) y[next++] = x[__builtin_ctzll(mask)];
+  return y;
+}
+
 /// Set bits of every lane.
 inline Vector<uint64_t> popcount(Vector<uint64_t> x) {
 #if defined(__AVX512VPOPCNTDQ__)

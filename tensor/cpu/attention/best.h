@@ -32,7 +32,7 @@ class BestKeys {
  public:
   explicit BestKeys(int64_t k)
       : k_(k),
-        capacity_(std::max<int64_t>(4 * k, 128) + 16),
+        capacity_(padded<T>(std::max<int64_t>(4 * k, 128) + 16)),
         scores_(k > 0 ? N * capacity_ : 0),
         keys_(k > 0 ? N * capacity_ : 0),
         count_(N, 0) {
@@ -72,7 +72,7 @@ class BestKeys {
     sort_ranks(list, n);
     for (int64_t i = 0; i < n; ++i) {
       scores[rank_[i]] = list[i] * unit;
-      keys[rank_[i]] = keys_[row * capacity_ + i];
+      keys[rank_[i]] = static_cast<int32_t>(keys_[row * capacity_ + i]);
     }
   }
 
@@ -85,7 +85,7 @@ class BestKeys {
     transpose<T>(scores, N, n, rows, scores_.get(), capacity_);
     for (int64_t row = 0; row < rows; ++row) {
       std::iota(keys_.get() + row * capacity_, keys_.get() + row * capacity_ + n,
-                static_cast<int32_t>(s));
+                static_cast<Int>(s));
       count_[row] = static_cast<int32_t>(n);
       cut(row);
     }
@@ -114,9 +114,10 @@ class BestKeys {
   // the first. The value is found by bisection of the order of all values.
   [[gnu::noinline]] void cut(int64_t row) {
     T* list = scores_.get() + row * capacity_;
-    int32_t* keys = keys_.get() + row * capacity_;
+    Int* keys = keys_.get() + row * capacity_;
     const int64_t n = count_[row];
     T lowest = list[0], highest = list[0];
+#pragma omp simd reduction(min : lowest) reduction(max : highest)
     for (int64_t i = 0; i < n; ++i) {
       lowest = list[i] < lowest ? list[i] : lowest;
       highest = list[i] > highest ? list[i] : highest;
@@ -137,22 +138,42 @@ class BestKeys {
       }
     }
     const T bound = from_ordered<T>(low);
-    const int64_t above = reached == k_ ? 0 : count_from(list, n, from_ordered<T>(low + 1));
-    int64_t equal = reached == k_ ? n : k_ - above, kept = 0;  // how many equal to it may stay
-    T least = highest;
-    for (int64_t i = 0; i < n; ++i) {
-      const T score = list[i];
-      const int32_t key = keys[i];
-      const bool is_bound = score == bound;
-      const bool keep = (score > bound) | (is_bound & (equal > 0));
-      equal -= is_bound;
-      list[kept] = score;
-      keys[kept] = key;
-      kept += keep;
-      least = keep & (score < least) ? score : least;
-    }
+    least_[row] = reached == k_ ? keep_from(list, keys, n, bound) : keep_ties(list, keys, n, bound);
     count_[row] = static_cast<int32_t>(k_);
-    least_[row] = least;
+  }
+
+  // Moves the entries from `bound` up together; returns the least of them.
+  static T keep_from(T* list, Int* keys, int64_t n, T bound) {
+    using Vec = simd::Vector<T>;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i += kLanes<T>) {
+      const Vec scores = simd::load(list + i);
+      const auto key = simd::load(keys + i);
+      const auto above = scores >= bound;
+      uint64_t mask = simd::mask_bits(above);
+      if (n - i < kLanes<T>) mask &= (uint64_t{1} << (n - i)) - 1;
+      // What is written here has been read: kept <= i.
+      simd::store(list + kept, simd::compress(scores, mask));
+      simd::store(keys + kept, simd::compress(key, mask));
+      kept += __builtin_popcountll(mask);
+    }
+    T lowest = list[0];
+#pragma omp simd reduction(min : lowest)
+    for (int64_t i = 1; i < kept; ++i) lowest = list[i] < lowest ? list[i] : lowest;
+    return lowest;
+  }
+
+  // The same where several entries are equal to `bound` and not all of them can stay: the first do.
+  T keep_ties(T* list, Int* keys, int64_t n, T bound) const {
+    int64_t equal = k_, kept = 0;
+    for (int64_t i = 0; i < n; ++i) equal -= list[i] > bound;
+    for (int64_t i = 0; i < n; ++i) {
+      const bool keep = list[i] > bound || (list[i] == bound && equal-- > 0);
+      list[kept] = list[i];
+      keys[kept] = keys[i];
+      kept += keep;
+    }
+    return bound;
   }
 
   // rank_[i] = how many entries come before entry i.
@@ -177,7 +198,7 @@ class BestKeys {
 
   int64_t k_, capacity_;
   Scratch<T> scores_;
-  Scratch<int32_t> keys_;
+  Scratch<Int> keys_;
   std::vector<int32_t> count_, rank_;
   alignas(64) T least_[N];  // a later key must score above it
 };

@@ -164,6 +164,7 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
       const int64_t n = r.rows.size(), m = keys.size();
       r.rows.gather(q_rows, extra_rows, g.width, r.q, g.padded_width);
       r.rows.gather(dout, dextra_out, g.value_width, r.dout, g.padded_value);
+      r.rows.prefetch(Rows<T>(grads.out, bh), g.value_width);
       group_scores<T>(g, r.rows, keys, r.q, r.weights);
       multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
                   r.dscores, g.padded_list, false);

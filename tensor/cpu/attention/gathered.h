@@ -114,6 +114,13 @@ struct GroupRows {
                       : of_extra.data<T>()[bh * g.count + group];
   }
 
+  /// Asks for these queries' rows of a tensor that are about to be read.
+  void prefetch(const Rows<T>& of_queries, int64_t n) const {
+    for (const int32_t l : at) {
+      if (l >= 0) prefetch_row(of_queries[l], n);
+    }
+  }
+
   /// y (rows, ld) = the rows of a tensor; the rest of each row 0.
   void gather(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t n, T* y,
               int64_t ld) const {
