@@ -65,7 +65,11 @@ class BitCounts {
   void empty(int64_t cluster) {
     int32_t* counts = counts_ + cluster * (kBits + 1);
     uint64_t* bytes = bytes_.data() + cluster * 8;
-    for (int64_t b = 0; b < kBits; ++b) counts[b] += bytes[b / 8] >> (b % 8 * 8) & 255;
+    uint8_t ones[kBits];
+    for (int i = 0; i < 8; ++i) {
+      for (int j = 0; j < 8; ++j) ones[8 * i + j] = static_cast<uint8_t>(bytes[i] >> (8 * j));
+    }
+    for (int64_t b = 0; b < kBits; ++b) counts[b] += ones[b];
     counts[kBits] += pending_[cluster];
     std::fill_n(bytes, 8, 0);
     pending_[cluster] = 0;
@@ -75,6 +79,16 @@ class BitCounts {
   std::vector<int32_t> pending_;
   int32_t* counts_;
 };
+
+// The code whose bits are set where more than half of the members have them.
+uint64_t majority(const int32_t* ones, int32_t members) {
+  uint64_t code = 0;
+  for (int64_t b = 0; b < kBits; b += kLanes<int32_t>) {
+    const auto above = simd::load(ones + b) * 2 > members;
+    code |= simd::mask_bits(above) << b;
+  }
+  return code;
+}
 
 // Distance and cluster in one number: the least one is the nearest, ties to the lower cluster.
 constexpr int kDistanceShift = 32;
@@ -160,7 +174,7 @@ bool KMeans::update(int64_t bh) const {
   std::vector<int64_t> empty;
   bool changed = false;
   for (int64_t c = 0; c < k; ++c) {
-    int64_t ones[kBits + 1] = {};
+    int32_t ones[kBits + 1] = {};
     for (int64_t p = 0; p < parts; ++p) {
       const int32_t* from = counts_of(bh, p) + c * (kBits + 1);
       for (int64_t b = 0; b <= kBits; ++b) ones[b] += from[b];
@@ -169,8 +183,7 @@ bool KMeans::update(int64_t bh) const {
       empty.push_back(c);
       continue;
     }
-    uint64_t code = 0;
-    for (int64_t b = 0; b < kBits; ++b) code |= uint64_t{2 * ones[b] > ones[kBits]} << b;
+    const uint64_t code = majority(ones, ones[kBits]);
     int64_t& centroid = centroids_of(bh)[c];
     changed = changed || centroid != static_cast<int64_t>(code);
     centroid = static_cast<int64_t>(code);
@@ -243,18 +256,16 @@ class GrowingKMeans {
  private:
   void vote(const std::vector<int32_t>& counts) {
     for (int64_t c = 0; c < clusters_; ++c) {
-      const int64_t at = c * (kBits + 1), members = ones_[at + kBits] + counts[at + kBits];
-      if (members == 0) continue;
-      uint64_t code = 0;
-      for (int64_t b = 0; b < kBits; ++b) {
-        code |= uint64_t{2 * (ones_[at + b] + counts[at + b]) > members} << b;
-      }
-      centroids_[c] = static_cast<int64_t>(code);
+      int32_t ones[kBits + 1];
+      const int64_t at = c * (kBits + 1);
+      for (int64_t b = 0; b <= kBits; ++b) ones[b] = ones_[at + b] + counts[at + b];
+      if (ones[kBits] > 0) centroids_[c] = static_cast<int64_t>(majority(ones, ones[kBits]));
     }
   }
 
   int64_t clusters_;
-  std::vector<int64_t> centroids_, ones_;
+  std::vector<int64_t> centroids_;
+  std::vector<int32_t> ones_;  // as the counts of BitCounts
 };
 
 }  // namespace
