@@ -60,7 +60,7 @@ TEST_CASE("the expected attention variants are registered") {
   for (const char* expected :
        {"full", "clustered", "improved-clustered", "causal-improved-clustered", "reformer",
         "exact-topk", "linear", "causal-linear", "local", "conditional-full", "smyrf",
-        "multipole"}) {
+        "multipole", "local-clustered"}) {
     INFO(expected);
     CHECK(found.contains(expected));
   }

@@ -83,12 +83,11 @@ void TileForward<T>::chunk(int64_t bh, int64_t l0, int64_t n) const {
   OnlineSoftmax<T> softmax;
   BestKeys<T, kQueries> top(best);
   std::fill_n(result.get(), value_width * kQueries, T(0));
-  // Tiles start at multiples of kKeys, whatever the mask: dropout counts keys in eights.
-  for (int64_t s = visible.first / kKeys * kKeys; s < visible.last; s += kKeys) {
+  for (int64_t s = visible.first / 8 * 8; s < visible.last; s += kKeys) {  // eights: see `drop`
     const int64_t m = std::min(kKeys, visible.last - s);
     multiply<T>(m, lanes, width, k_rows[s], k_rows.stride, 1, packed, kQueries, scores, kQueries,
                 false);
-    if (!visible.sees_all(s, m)) visible.hide(s, m, scores);
+    if (!visible.sees_all(s, m)) visible.hide(s, m, lanes, scores);
     if (best > 0) top.offer(s, m, n, scores, visible.sees_all(s, m));
     softmax.add(m, lanes, scores);
     if (value_width == 0) continue;
@@ -97,7 +96,7 @@ void TileForward<T>::chunk(int64_t bh, int64_t l0, int64_t n) const {
     }
     const T* weights = scores;
     if (dropout.p > 0) {
-      drop<T, kQueries>(dropout, keys, bh * queries + l0, s, m, scores, dropped);
+      drop<T, kQueries>(dropout, keys, bh * queries + l0, lanes, s, m, scores, dropped);
       weights = dropped;
     }
     multiply<T>(value_width, lanes, m, v_rows[s], 1, v_rows.stride, weights, kQueries, result,
@@ -131,11 +130,11 @@ void TileForward<T>::finish(int64_t bh, int64_t l0, int64_t n, const OnlineSoftm
 }
 
 // Queries per chunk: fewer than the most where there would be too few chunks to share out, as with
-// the means of one head's clusters.
-int64_t chunk_size(int64_t rows, int64_t queries) {
-  constexpr int64_t kTasks = 4, kLeast = 32;
-  int64_t size = kQueries;
-  while (size > kLeast && rows * ((queries + size - 1) / size) < kTasks) size /= 2;
+// the means of one head's clusters, and where each query has a window of its own.
+int64_t chunk_size(const KeyMask& mask, int64_t rows, int64_t queries) {
+  constexpr int64_t kTasks = 4;
+  int64_t size = mask.begin.defined() ? kWindowQueries : kQueries;
+  while (size > kWindowQueries && rows * ((queries + size - 1) / size) < kTasks) size /= 2;
   return size;
 }
 
@@ -145,7 +144,7 @@ void tile_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Key
                     double scale, const WeightDropout& dropout, const Tensor& out,
                     const Tensor& lse, const Tensor& top_scores, const Tensor& top_keys) {
   const int64_t rows = q.size(0) * q.size(1), queries = q.size(2);
-  const int64_t size = chunk_size(rows, queries), chunks = (queries + size - 1) / size;
+  const int64_t size = chunk_size(mask, rows, queries), chunks = (queries + size - 1) / size;
   dispatch_float(q.dtype(), "tile_attention", [&]<typename T>() {
     const TileForward<T> forward{q, k, v, mask, scale, dropout, out, lse, top_scores, top_keys};
     parallel_for(0, rows * chunks, 1, [&](int64_t begin, int64_t end) {

@@ -12,7 +12,7 @@
 namespace centroid::cpu {
 namespace {
 
-constexpr int64_t kQueries = 128;  // per chunk
+constexpr int64_t kQueries = 128;  // per chunk, at most
 constexpr int64_t kKeys = 128;     // per tile; a multiple of 8, see `drop`
 
 template <typename T>
@@ -26,6 +26,7 @@ struct TileBackward {
   int64_t heads = q.size(1), queries = q.size(2), keys = k.size(2);
   int64_t width = q.size(3), value_width = v.size(3);
   int64_t padded_width = padded<T>(width), padded_value = padded<T>(value_width);
+  int64_t chunk = mask.begin.defined() ? kWindowQueries : kQueries;  // queries at once
 
   struct Chunk;
   void run(int64_t bh, int64_t split) const;
@@ -62,14 +63,16 @@ template <typename T>
 void TileBackward<T>::load(Chunk& c, int64_t bh, int64_t l0) const {
   const Rows<const T> from(q, bh), outs(out, bh), douts(dout, bh);
   c.l0 = l0;
-  c.n = std::min(kQueries, queries - l0);
+  c.n = std::min(chunk, queries - l0);
   c.lanes = padded<T>(c.n);
   transpose<T>(from[l0], from.stride, c.n, width, c.q_t, kQueries);
   transpose<T>(douts[l0], douts.stride, c.n, value_width, c.dout_t, kQueries);
   copy_rows<T>(from[l0], from.stride, c.n, width, c.q_rows, padded_width);
   copy_rows<T>(douts[l0], douts.stride, c.n, value_width, c.dout_rows, padded_value);
   const T unit = static_cast<T>(scale * kLog2E);
-  for (int64_t i = 0; i < width * kQueries; ++i) c.q_t[i] *= unit;
+  for (int64_t e = 0; e < width; ++e) {
+    for (int64_t i = 0; i < c.lanes; ++i) c.q_t[e * kQueries + i] *= unit;
+  }
   std::fill_n(c.dq_t.get(), width * kQueries, T(0));
   for (int64_t i = 0; i < kQueries; ++i) {
     // An infinite log-sum makes all weights of a row 0: rows without keys, and the padding.
@@ -93,7 +96,7 @@ void TileBackward<T>::weigh(Chunk& c, int64_t bh, int64_t s, int64_t m) const {
   T* mask_of = c.kept + kKeys * kQueries;
   if (dropping) {
     std::fill_n(c.kept.get(), m * kQueries, T(1));
-    drop<T, kQueries>(dropout, keys, bh * queries + c.l0, s, m, c.kept, mask_of);
+    drop<T, kQueries>(dropout, keys, bh * queries + c.l0, c.lanes, s, m, c.kept, mask_of);
   }
   for (int64_t i = 0; i < c.lanes; i += kLanes<T>) {
     const Vec log_sum = simd::load(c.log_sum + i), delta = simd::load(c.delta + i);
@@ -145,15 +148,15 @@ void TileBackward<T>::run(int64_t bh, int64_t split) const {
   zero_rows(Rows<T>(dv, bh), first, last, value_width);
   const Rows<const T> k_rows(k, bh);
   Chunk c(*this);
-  for (int64_t l0 = 0; l0 < queries; l0 += kQueries) {
+  for (int64_t l0 = 0; l0 < queries; l0 += chunk) {
     load(c, bh, l0);
     const Visible<T, kQueries> visible(mask, bh / heads, l0, c.n, keys);
-    for (int64_t s = std::max(first, visible.first / kKeys * kKeys);
-         s < std::min(last, visible.last); s += kKeys) {
+    for (int64_t s = std::max(first, visible.first / 8 * 8); s < std::min(last, visible.last);
+         s += kKeys) {
       const int64_t m = std::min(kKeys, std::min(last, visible.last) - s);
       multiply<T>(m, c.lanes, width, k_rows[s], k_rows.stride, 1, c.q_t, kQueries, c.weights,
                   kQueries, false);
-      if (!visible.sees_all(s, m)) visible.hide(s, m, c.weights);
+      if (!visible.sees_all(s, m)) visible.hide(s, m, c.lanes, c.weights);
       tile(c, bh, s, m);
     }
     if (!dq.defined()) continue;

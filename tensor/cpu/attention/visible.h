@@ -32,6 +32,9 @@ void prefetch_row(const T* row, int64_t n) {
   }
 }
 
+/// Queries per chunk where each has a window of keys: the chunk sees the union of the windows.
+inline constexpr int64_t kWindowQueries = 32;
+
 /// The key ranges [begin, end) of the queries l0 .. l0 + n of item `b`, and what they have in
 /// common.
 template <typename T, int64_t N>
@@ -64,11 +67,11 @@ struct Visible {
 
   bool sees_all(int64_t s, int64_t n) const { return s >= all_first && s + n <= all_last; }
 
-  /// scores (n keys from s, N queries) = -inf where the key is not seen.
-  void hide(int64_t s, int64_t n, T* scores) const {
+  /// scores (n keys from s, N queries) = -inf where the key is not seen, for the first `queries`.
+  void hide(int64_t s, int64_t n, int64_t queries, T* scores) const {
     using Vec = simd::Vector<T>;
     const Vec hidden = Vec{} - std::numeric_limits<T>::infinity();
-    for (int64_t i = 0; i < N; i += kLanes<T>) {
+    for (int64_t i = 0; i < queries; i += kLanes<T>) {
       const auto from = simd::load(begin + i), to = simd::load(end + i);
       for (int64_t j = 0; j < n; ++j) {
         const IntOf<T> key = static_cast<IntOf<T>>(s + j);
@@ -80,16 +83,17 @@ struct Visible {
 };
 
 /// Multiplies weights (n keys from s, N queries from `row` = (b * H + h) * L + l) by their dropout
-/// mask. `s` is a multiple of 8: one Philox block decides about eight keys.
+/// mask, for the first `queries`. `s` is a multiple of 8: one Philox block decides about eight
+/// keys.
 template <typename T, int64_t N>
-void drop(const WeightDropout& dropout, int64_t keys, int64_t row, int64_t s, int64_t n,
-          const T* weights, T* dropped) {
+void drop(const WeightDropout& dropout, int64_t keys, int64_t row, int64_t queries, int64_t s,
+          int64_t n, const T* weights, T* dropped) {
   const uint32_t threshold = static_cast<uint32_t>(dropout.p * 65536 + 0.5);
   const T scale = static_cast<T>(65536.0 / (65536.0 - threshold));
   const uint64_t lanes = (keys + 7) / 8;
   for (int64_t j = 0; j < n; j += 8) {
     uint32_t word[4][N];
-    for (int64_t i = 0; i < N; ++i) {
+    for (int64_t i = 0; i < queries; ++i) {
       const PhiloxBlock block =
           philox(dropout.state.key, dropout.state.counter, (row + i) * lanes + (s + j) / 8);
       for (int w = 0; w < 4; ++w) word[w][i] = block[w];
@@ -97,7 +101,7 @@ void drop(const WeightDropout& dropout, int64_t keys, int64_t row, int64_t s, in
     for (int64_t c = 0; c < std::min<int64_t>(8, n - j); ++c) {
       const T* from = weights + (j + c) * N;
       T* to = dropped + (j + c) * N;
-      for (int64_t i = 0; i < N; ++i) {
+      for (int64_t i = 0; i < queries; ++i) {
         const uint32_t draw = word[c / 2][i] >> (c % 2 * 16) & 0xffff;
         to[i] = draw >= threshold ? from[i] * scale : T(0);
       }
