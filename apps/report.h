@@ -22,9 +22,9 @@ struct Step {
     result    ///< prints JSON, which the cell keeps
   };
   Kind kind = result;
-  std::string name;          ///< of data or a training: see above; of a result: its key in the cell
-  Words words;               ///< program, then its arguments
-  int repeat = 1;            ///< result: run so often; kept as a list if more than once
+  std::string name;  ///< of data or a training: see above; of a result: its key in the cell
+  Words words;       ///< program, then its arguments
+  int repeat = 1;    ///< result: run so often; kept as a list if more than once
 };
 
 /// One run whose results are one file `docs/results/ID.json`.
@@ -94,7 +94,8 @@ inline const std::vector<Variant> kSwapEvaluated = {
     {"full", "full"},
     {"clustered-50", "clustered:clusters=50"},
     {"improved-clustered-50", "improved-clustered:clusters=50,topk=32"},
-    {"exact-topk-32", "exact-topk:topk=32"}};
+    {"exact-topk-32", "exact-topk:topk=32"},
+    {"local-clustered-50", "local-clustered:clusters=50,window=16"}};
 
 inline const std::vector<Variant> kLongVariants = {
     {"full", "full"}, {"improved-clustered-100", "improved-clustered:clusters=100,topk=32"}};

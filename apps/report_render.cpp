@@ -337,7 +337,8 @@ s, 5.14 %; improved clustered 20.9 s, 5.88 %; clustered 12.5 s, 7.24 %; Reformer
 
 ### Trained with one, evaluated with another
 
-PER in %, seed 1, without retraining. `exact-topk-32` gives each query its 32 best keys and nothing else.
+PER in %, seed 1, without retraining. `exact-topk-32` gives each query its 32 best keys and nothing else;
+`local-clustered-50` 33 keys around it, and the rest as clustered. It is ours, the others are the paper's.
 )";
   Words head = {"trained with"};
   rows.clear();
