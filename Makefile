@@ -211,9 +211,9 @@ size:
 	@count() { cat $$(git ls-files $$1 | grep -E '\.(h|cpp|def)$$') /dev/null | wc -l; }; \
 	core=$$(( $$(count tensor) + $$(count autograd) + $$(count nn) + $$(count cuda) )); \
 	printf '%-32s %6d lines (budget 16500)\n' 'core (tensor autograd nn cuda)' $$core; \
-	printf '%-32s %6d lines (budget 11000)\n' apps $$(count apps); \
+	printf '%-32s %6d lines (budget 11500)\n' apps $$(count apps); \
 	printf '%-32s %6d lines\n' tests $$(count tests); \
-	test $$core -le 16500 && test $$(count apps) -le 11000
+	test $$core -le 16500 && test $$(count apps) -le 11500
 clean:
 	rm -rf build
 help:

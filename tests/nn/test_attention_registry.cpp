@@ -59,8 +59,8 @@ TEST_CASE("the expected attention variants are registered") {
   const std::set<std::string> found(names.begin(), names.end());
   for (const char* expected :
        {"full", "clustered", "improved-clustered", "causal-improved-clustered", "reformer",
-        "exact-topk", "linear", "causal-linear", "local", "conditional-full", "smyrf",
-        "multipole", "local-clustered"}) {
+        "exact-topk", "linear", "causal-linear", "local", "conditional-full", "smyrf", "multipole",
+        "local-clustered"}) {
     INFO(expected);
     CHECK(found.contains(expected));
   }
