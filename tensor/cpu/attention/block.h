@@ -59,7 +59,12 @@ class ScratchPool {
     return {size, data};
   }
   void give_back(Block block) {
-    constexpr size_t kMost = 32, kLargest = size_t{4} << 20;
+#if defined(CENTROID_SYSTEM_ALLOC)
+    constexpr size_t kMost = 0;  // memory checkers want to see every block come and go
+#else
+    constexpr size_t kMost = 32;
+#endif
+    constexpr size_t kLargest = size_t{4} << 20;
     if (free_.size() < kMost && block.bytes <= kLargest) {
       free_.push_back(block);
     } else {
