@@ -190,6 +190,10 @@ void MapCommand::report(const std::vector<std::string>& names, const std::vector
   }
   std::cout << out << ": " << matrices << " attention matrices, layers from top to bottom\n";
   for (size_t i = 0; i < names.size(); ++i) {
+    if (errors[i].max == 0) {
+      std::cout << names[i] << ": the rows of full attention\n";
+      continue;
+    }
     std::cout << names[i] << ": rows differ from full attention by " << errors[i].mean()
               << " (l1, mean of " << errors[i].rows << "), at most by " << errors[i].max << "\n";
   }

@@ -84,6 +84,9 @@ echo "$wav:"
 say "6. Pictures"
 "$bin/asr" features "$wav" --png "$out/spectrogram.png"
 "$bin/attention-map" --model "$out/run" --audio "$wav" --out "$out/attention.png"
+"$bin/attention-map" --model "$out/run" --audio "$wav" --layers 0,3 --heads 0 --attention full \
+  --attention clustered:clusters=25 --attention improved-clustered:clusters=25 \
+  --attention local-clustered:clusters=25 --out "$out/variants.png"
 
 say "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s"
 cat <<TXT
@@ -92,6 +95,7 @@ cat <<TXT
   $out/run/log.jsonl          every step
   $out/spectrogram.png        what it hears
   $out/attention.png          where it looks
+  $out/variants.png           where it would look with other attention
 What to try next:
   $bin/asr transcribe --model $out/run --times YOUR.wav
   $bin/asr train --preset festvox-ru --train $out/data/train.jsonl --dev $out/data/dev.jsonl \\
