@@ -426,61 +426,7 @@ TEST_CASE("random attention: a stream by path in evaluation, the caller's stream
   CHECK(same_bits(train(), first));
 }
 
-// ---- options ------------------------------------------------------------------------------------
-
-TEST_CASE("transformer options survive JSON") {
-  TransformerOptions options = small();
-  options.attention = "full:dropout=0.1";
-  options.positions = Positions::rotary;
-  options.recompute = true;
-  const nlohmann::json json = options;
-  CHECK(json.at("positions") == "rotary");
-  CHECK(json.size() == 14);
-  const auto back = json.get<TransformerOptions>();
-  CHECK(nlohmann::json(back) == json);
-  CHECK(back.dropout == 0.2);
-  TransformerOptions partial = options;
-  nn::from_json({{"layers", 7}, {"dropout", 0}}, partial);
-  CHECK(partial.layers == 7);
-  CHECK(partial.dropout == 0);
-  CHECK(partial.width == 8);
-}
-
-TEST_CASE("transformer options: what JSON cannot be is named") {
-  const auto problem = [](const nlohmann::json& json) {
-    return error_of([&] { json.get<TransformerOptions>(); });
-  };
-  CHECK_THAT(problem({{"layer", 3}}), Contains("unknown 'layer': expected one of layers, "));
-  CHECK_THAT(problem({{"layers", 1.5}}), Contains("layers: expected a whole number, got 1.5"));
-  CHECK_THAT(problem({{"dropout", "x"}}), Contains("dropout: expected a number, got \"x\""));
-  CHECK_THAT(problem({{"pre_norm", 1}}), Contains("pre_norm: expected true or false"));
-  CHECK_THAT(problem({{"attention", 1}}), Contains("attention: expected a text"));
-  CHECK_THAT(problem({{"positions", "rota"}}), Contains("expected one of rotary"));
-  CHECK_THAT(problem(3), Contains("expected an object"));
-}
-
-TEST_CASE("transformer options: impossible stacks are refused") {
-  const auto problem = [](const std::function<void(TransformerOptions&)>& spoil) {
-    TransformerOptions options = small();
-    spoil(options);
-    return error_of([&] {
-      Rng rng(1);
-      Encoder encoder(options, rng);
-    });
-  };
-  CHECK_THAT(problem([](auto& o) { o.heads = 3; }), Contains("width 8") && Contains("3 heads"));
-  CHECK_THAT(problem([](auto& o) { o.heads = 0; }), Contains("heads: expected at least 1, got 0"));
-  CHECK_THAT(problem([](auto& o) { o.layers = 0; }), Contains("layers"));
-  CHECK_THAT(problem([](auto& o) { o.dropout = 1; }), Contains("dropout"));
-  CHECK_THAT(problem([](auto& o) { o.activation = "tanh"; }), Contains("expected one of"));
-  CHECK_THAT(problem([](auto& o) { o.attention = "fuller"; }),
-             Contains("unknown variant 'fuller'"));
-  CHECK_THAT(problem([](auto& o) {
-               o.positions = Positions::rotary;
-               o.head_size = 3;
-             }),
-             Contains("even head size, got 3"));
-}
+// ---- bad input ----------------------------------------------------------------------------------
 
 TEST_CASE("Encoder and Decoder: bad input is named") {
   const auto encoder = make<Encoder>(small());
