@@ -4,7 +4,6 @@
 #include <catch2/catch.hpp>
 #include <functional>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "autograd/recompute.h"
 #include "nn/loss.h"
