@@ -3,7 +3,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := all
 CONFIG ?= release
 ARCH ?= native
-CUDA ?= 0
 CXX := g++
 # All cores; JOBS=1 builds one file at a time. Makes below this one share its job server.
 JOBS ?= $(shell nproc)
@@ -15,10 +14,7 @@ BIN := $(if $(filter release,$(CONFIG)),build/bin,$(BUILD)/bin)
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 comma := ,
-
-ifneq ($(CUDA),0)
-$(error CUDA=$(CUDA): this version has no CUDA backend yet; build with CUDA=0)
-endif
+space := $(subst ,, )
 
 # ---- what this machine has ------------------------------------------------------------------
 have_package = $(shell pkg-config --exists $(1) 2>/dev/null && echo 1)
@@ -41,6 +37,19 @@ APP_FLAGS := $(if $(HAVE_SNDFILE),-DCENTROID_HAVE_SNDFILE) \
 APP_LIBS := $(if $(HAVE_SNDFILE),-lsndfile) $(if $(HAVE_SAMPLERATE),-lsamplerate) \
   $(if $(HAVE_KISSFFT),-lkissfft-float) $(if $(HAVE_ZLIB),-lz)
 
+# CUDA=1 builds the CUDA backend, CUDA=0 leaves it out; else it is built wherever nvcc >= 12.8 is found.
+# Sanitizer builds are of the host code only.
+CUDA_HOME ?= /usr/local/cuda
+NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+NVCC_VERSION := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
+NEW_NVCC := $(if $(NVCC_VERSION),$(shell [ $(NVCC_VERSION) -ge 128 ] && echo 1))
+CUDA ?= 0
+ifneq ($(CUDA),0)
+ifeq ($(NEW_NVCC),)
+$(error CUDA=$(CUDA): expected nvcc 12.8 or later, found $(or $(NVCC),none); set NVCC or CUDA_HOME, or build with CUDA=0)
+endif
+endif
+
 # ---- flags ----------------------------------------------------------------------------------
 # -fno-math-errno and -fno-trapping-math let loops vectorise and change no result.
 SANITIZE_asan := -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -53,11 +62,19 @@ OMP := $(if $(filter tsan,$(CONFIG)),-fopenmp-simd,-fopenmp)
 CXXFLAGS := -std=c++20 $(OPT_$(CONFIG)) -march=$(ARCH) -fno-math-errno -fno-trapping-math -fPIC \
   -fno-semantic-interposition -Wall -Wextra $(OMP) -I. $(BLAS_INC)
 LDFLAGS := $(SANITIZE_$(CONFIG)) $(OMP)
-LDLIBS := $(BLAS_LIB) -lpthread
+CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64 -lcublas -lcudart_static -ldl -lrt
+LDLIBS = $(BLAS_LIB) $(if $(filter 0,$(CUDA)),,$(CUDA_LIBS)) -lpthread
+NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra,-fPIC -I.
 
 # ---- objects, by layer: a test program links only its own layer and those below ----------------
 obj = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
-TENSOR := $(call obj,$(wildcard tensor/*.cpp tensor/cpu/*.cpp tensor/cpu/attention/*.cpp) cuda/stub.cpp)
+HOST := $(call obj,$(wildcard tensor/*.cpp tensor/cpu/*.cpp tensor/cpu/attention/*.cpp))
+# Device code: machine code for every architecture, and PTX for those to come; without CUDA, stubs.
+CUDA_ARCHS ?= 75 80 86 89 90 100 120
+CUDA_SOURCES := $(wildcard cuda/*.cu)
+DEVICE_native := $(CUDA_SOURCES:%.cu=$(BUILD)/%.cu.o) $(BUILD)/cuda/runtime.o $(BUILD)/cuda/missing.o
+DEVICE := $(if $(filter 0,$(CUDA)),$(BUILD)/cuda/stub.o,$(DEVICE_native))
+TENSOR := $(HOST) $(DEVICE)
 AUTOGRAD := $(call obj,$(wildcard autograd/*.cpp))
 NN := $(call obj,$(wildcard nn/*.cpp nn/attention/*.cpp))
 CORE := $(TENSOR) $(AUTOGRAD) $(NN)
@@ -75,7 +92,7 @@ found: $(PROGRAMS)
 	@echo "  resampling   $(if $(HAVE_SAMPLERATE),libsamplerate,left out: libsamplerate not found (make deps))"
 	@echo "  features     $(if $(HAVE_KISSFFT),kissfft,left out: kissfft not found (make deps))"
 	@echo "  pictures     $(if $(HAVE_STB),stb,left out: stb not found (make deps))"
-	@echo "  CUDA         left out: this version computes on the CPU"
+	@echo "  CUDA         $(if $(filter 0,$(CUDA)),left out$(if $(NEW_NVCC),, because nvcc 12.8 or later was not found),for sm_$(subst $(space),$(comma) sm_,$(CUDA_ARCHS)) and PTX ($(NVCC)))"
 
 # ---- rules ----------------------------------------------------------------------------------
 $(BUILD)/apps/%.o: CXXFLAGS += $(APP_FLAGS)
@@ -83,6 +100,13 @@ $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  c++  $<"
 	@$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/cuda/runtime.o: CXXFLAGS += -isystem $(CUDA_HOME)/include
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  nvcc $<"
+	@$(NVCC) $(NVCCFLAGS) -Xptxas --warn-on-spills,-Werror $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -MMD -MP -MF $@.d -c $< -o $@
 
 link = @mkdir -p $(@D) && echo "  link $@" && $(CXX) $(LDFLAGS) $(filter %.o,$^) -o $@ $(APP_LIBS) $(LDLIBS)
 $(BIN)/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(CORE) ; $(link)
@@ -107,6 +131,26 @@ $(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o \
   $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(CORE) ; $(link)
 
 $(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link)
+
+# ---- the same programs on a virtual CUDA device (tests/vgpu), which runs the PTX of our kernels -----
+VGPU_LIB ?= $(BUILD)/vgpu/libvgpu.a
+define emulated_rules
+$(BUILD)/ptx$(1)/%.cu.o: %.cu
+	@mkdir -p $$(@D)
+	@echo "  nvcc $$< (PTX for compute_$(1))"
+	@$(NVCC) $(NVCCFLAGS) --no-compress -gencode arch=compute_$(1),code=compute_$(1) -MMD -MP -MF $$@.d -c $$< -o $$@
+DEVICE_$(1) := $(CUDA_SOURCES:%.cu=$(BUILD)/ptx$(1)/%.cu.o) $(BUILD)/cuda/runtime.o $(BUILD)/cuda/missing.o
+emulated_link_$(1) = @mkdir -p $$(@D) && echo "  link $$@" && $(CXX) $(LDFLAGS) $$(filter %.o %.a,$$^) \
+  -o $$@ $(APP_LIBS) $(BLAS_LIB) -lpthread
+build/emulated$(1)/bin/test_tensor: $(call test_obj,tensor) $(HOST) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
+build/emulated$(1)/bin/test_autograd: $(call test_obj,autograd) $(HOST) $(AUTOGRAD) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
+build/emulated$(1)/bin/test_nn: $(call test_obj,nn) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
+build/emulated$(1)/bin/test_cuda: $(call test_obj,cuda) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
+build/emulated$(1)/bin/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
+build/emulated$(1)/bin/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AUDIO) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
+endef
+EMULATED_ARCHS ?= 75 80
+$(foreach a,$(EMULATED_ARCHS),$(eval $(call emulated_rules,$(a))))
 
 .PHONY: build-tests run-tests test asan tsan fuzz bench demo report
 build-tests: $(TESTS) $(BIN)/make_tones
@@ -226,3 +270,5 @@ help:
 	@echo "make install         headers, shared library and pkg-config under PREFIX=$(PREFIX)"
 	@echo "make deps format check-format tidy size clean"
 	@echo "variables: CONFIG=release|asan|tsan  ARCH=native|x86-64-v3|...  JOBS, PREFIX, DESTDIR"
+build/release/libhost.a: $(HOST) $(AUTOGRAD) $(NN) build/release/cuda/runtime.o build/release/cuda/missing.o
+	rm -f $@; ar rcs $@ $^

@@ -63,7 +63,7 @@ void check_names(const std::vector<std::string>& files) {
 void FeaturesCommand::write(const std::string& file, const Features& f) const {
   const std::string path = output_path(out, {".npy", ".txt"}, file, files.size(), "--out");
   if (path.ends_with(".npy")) {
-    save_npy(path, from_vector(f.data, {f.frames, f.bins}));
+    save_npy(path, from_vector(f.data, {f.frames, f.bins}, Device{}));
     return;
   }
   std::string text;

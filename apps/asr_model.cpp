@@ -153,7 +153,7 @@ std::pair<Tensor, Lengths> pad_features(const std::vector<const audio::Features*
     lengths.push_back(f->frames);
     longest = std::max(longest, f->frames);
   }
-  Tensor x = zeros({static_cast<int64_t>(items.size()), longest, columns});
+  Tensor x = zeros({static_cast<int64_t>(items.size()), longest, columns}, DType::f32, Device{});
   for (size_t b = 0; b < items.size(); ++b) {
     std::memcpy(x.data<float>() + b * longest * columns, items[b]->data.data(),
                 items[b]->data.size() * sizeof(float));

@@ -119,8 +119,8 @@ Batch make_batch(const TaskOptions& options, int64_t items, const Rng& rng) {
     inputs.insert(inputs.end(), item.inputs.begin(), item.inputs.end());
     targets.insert(targets.end(), item.targets.begin(), item.targets.end());
   }
-  batch.inputs = from_vector(inputs, {items, time});
-  batch.targets = from_vector(targets, {items, time});
+  batch.inputs = from_vector(inputs, {items, time}, Device{});
+  batch.targets = from_vector(targets, {items, time}, Device{});
   batch.lengths = Lengths(std::move(lengths));
   return batch;
 }

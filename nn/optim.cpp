@@ -33,7 +33,7 @@ void check_options(const OptimizerOptions& o) {
                  o.eps);
 }
 
-Tensor count_tensor(int64_t count) { return from_vector<int64_t>({count}, {1}); }
+Tensor count_tensor(int64_t count) { return from_vector<int64_t>({count}, {1}, Device{}); }
 
 }  // namespace
 

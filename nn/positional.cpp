@@ -27,7 +27,7 @@ Tensor sinusoidal_positions(int64_t time, int64_t width, int64_t first) {
   CENTROID_CHECK(width >= 2 && width % 2 == 0,
                  "sinusoidal positions: width: expected an even number, got ", width);
   const int64_t half = width / 2;
-  const Tensor table = empty({time, width});
+  const Tensor table = empty({time, width}, DType::f32, Device{});
   float* rows = table.data<float>();
   // Frequencies fall geometrically from 1 to 1/10000.
   const double step = half > 1 ? std::log(10000.0) / static_cast<double>(half - 1) : 0;
@@ -48,7 +48,7 @@ Tensor rotary_angles(int64_t time, int64_t head_size, double base, int64_t first
   CENTROID_CHECK(head_size >= 2 && head_size % 2 == 0,
                  "rotary positions: head size: expected an even number, got ", head_size);
   const int64_t half = head_size / 2;
-  const Tensor angles = empty({time, half});
+  const Tensor angles = empty({time, half}, DType::f32, Device{});
   float* rows = angles.data<float>();
   for (int64_t i = 0; i < half; ++i) {
     const double frequency = std::pow(base, -static_cast<double>(i) / static_cast<double>(half));

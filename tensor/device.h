@@ -24,7 +24,12 @@ inline std::ostream& operator<<(std::ostream& out, Device device) {
 /// Reads `cpu`, `cuda` or `cuda:N`; throws on anything else.
 Device parse_device(const std::string& text);
 
-/// Throws unless this build can use `device`.
+/// Throws unless this build and this machine can use `device`.
 void require_device(Device device);
+
+/// Where `empty`, `zeros`, `from_vector` and their like put a tensor when no device is named: the
+/// CPU, until it is set. One for the whole program; set it before threads that make tensors start.
+Device default_device();
+void set_default_device(Device device);
 
 }  // namespace centroid

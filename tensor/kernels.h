@@ -3,6 +3,7 @@
 // kernels.def. A kernel that a device lacks is a link error in a build that has the device; a build
 // without CUDA links stubs that throw (cuda/stub.cpp).
 #include "tensor/attention.h"
+#include "tensor/backend.h"
 #include "tensor/philox.h"
 #include "tensor/rng.h"
 #include "tensor/tensor.h"
@@ -54,14 +55,21 @@ namespace cuda {
 
 namespace detail {
 
-/// Runs one kernel on its device; when tracing is on, also times it and notes the shapes.
+/// Runs one kernel on its device; when tracing is on, also times it and notes the shapes. A kernel
+/// of a CUDA device is only launched here, unless it is traced.
 template <typename F, typename... Args>
 void run_kernel(const char* name, Device device, F* on_cpu, F* on_cuda, const Args&... args) {
-  F* kernel = device.kind == DeviceKind::cpu ? on_cpu : on_cuda;
+  const auto run = [&] {
+    if (device.kind == DeviceKind::cpu) return on_cpu(args...);
+    cuda::begin_kernel(device.index, name);
+    on_cuda(args...);
+    cuda::end_kernel(device.index);
+  };
   if (!tracing()) [[likely]]
-    return kernel(args...);
+    return run();
   TraceScope scope(name, describe_arguments(args...));
-  kernel(args...);
+  run();
+  if (device.kind != DeviceKind::cpu) cuda::synchronize(device.index);
 }
 
 }  // namespace detail

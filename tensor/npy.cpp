@@ -192,7 +192,7 @@ Tensor read_npy(const InputFile& in) {
   CENTROID_CHECK(bytes == left, what, shape, " of '", descr, "' needs ", bytes,
                  " bytes, the file has ", left, bytes > left ? " (truncated?)" : "");
   if (fortran_order) std::reverse(shape.begin(), shape.end());
-  const Tensor x = empty(shape, dtype);
+  const Tensor x = empty(shape, dtype, Device{});
   in.read(begin + length, x.bytes(), bytes);
   if (descr[0] == '>') swap_bytes(x);
   if (descr.substr(1) == "b1") check_booleans(x, what);

@@ -130,21 +130,23 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-Tensor uniform(const Shape& shape, Rng& rng, double low, double high, DType dtype) {
+Tensor uniform(const Shape& shape, Rng& rng, double low, double high, DType dtype,
+               Device device) {
   check_random("uniform", dtype);
   CENTROID_CHECK(std::isfinite(low) && std::isfinite(high) && low <= high,
                  "uniform: expected finite low <= high, got ", low, " and ", high);
-  Tensor y = empty(shape, dtype);
+  Tensor y = empty(shape, dtype, device);
   const RngState state = rng.reserve((y.numel() + 3) / 4);
   CENTROID_DISPATCH(y.device(), uniform, state, low, high, y);
   return y;
 }
 
-Tensor normal(const Shape& shape, Rng& rng, double mean, double stddev, DType dtype) {
+Tensor normal(const Shape& shape, Rng& rng, double mean, double stddev, DType dtype,
+              Device device) {
   check_random("normal", dtype);
   CENTROID_CHECK(std::isfinite(mean) && std::isfinite(stddev) && stddev >= 0,
                  "normal: expected a finite mean and stddev >= 0, got ", mean, " and ", stddev);
-  Tensor y = empty(shape, dtype);
+  Tensor y = empty(shape, dtype, device);
   const RngState state = rng.reserve((y.numel() + 3) / 4);
   CENTROID_DISPATCH(y.device(), normal, state, mean, stddev, y);
   return y;

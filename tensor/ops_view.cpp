@@ -227,8 +227,11 @@ Tensor cast(const Tensor& x, DType dtype) {
 
 Tensor to(const Tensor& x, Device device) {
   if (device == x.device()) return x;
-  require_device(device);
-  throw Error(concat("to: no copy from ", x.device(), " to ", device, " in this build"));
+  const Tensor from = contiguous(x);
+  Tensor y = empty(x.shape(), x.dtype(), device);
+  centroid::detail::copy_bytes(y.bytes(), device, from.bytes(), x.device(),
+                               x.numel() * size_of(x.dtype()));
+  return y;
 }
 
 void copy_(const Tensor& y, const Tensor& x) {

@@ -186,7 +186,7 @@ SafetensorsFile read_safetensors(const InputFile& in) {
   const std::vector<Entry> entries = read_header(text, what, file.metadata);
   check_layout(entries, left - length, what);
   for (const Entry& entry : entries) {
-    const Tensor x = empty(entry.shape, entry.dtype);
+    const Tensor x = empty(entry.shape, entry.dtype, Device{});
     in.read(8 + length + entry.begin, x.bytes(), entry.end - entry.begin);
     file.tensors.emplace(entry.name, x);
   }

@@ -6,7 +6,9 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
+#include "tensor/backend.h"
 #include "tensor/error.h"
 
 namespace centroid {
@@ -34,8 +36,13 @@ bool caching_wanted() {
 
 }  // namespace
 
-CachingAllocator::CachingAllocator(const char* name, SystemAllocate allocate, SystemFree free)
-    : name_(name), system_allocate_(allocate), system_free_(free), caching_(caching_wanted()) {}
+CachingAllocator::CachingAllocator(const char* name, SystemAllocate allocate, SystemFree free,
+                                   SystemState state)
+    : name_(name),
+      system_allocate_(std::move(allocate)),
+      system_free_(std::move(free)),
+      system_state_(std::move(state)),
+      caching_(caching_wanted()) {}
 
 CachingAllocator::~CachingAllocator() { empty_cache(); }
 
@@ -71,8 +78,9 @@ void* CachingAllocator::allocate(size_t bytes) {
       ptr = system_allocate_(size);
     }
     CENTROID_CHECK(ptr, name_, " memory: asked for ", bytes, " bytes, which the system refused; ",
-                   stats_.active, " bytes are in use, ", stats_.cached,
-                   " cached (a smaller batch or `recompute` needs less)");
+                   stats_.active, " bytes are in use, ", stats_.cached, " cached",
+                   system_state_ ? ", " + system_state_() : "",
+                   " (a smaller batch or `recompute` needs less)");
   }
   active_[ptr] = size;
   stats_.active += size;
@@ -123,7 +131,7 @@ void CachingAllocator::empty_cache_locked() {
 }
 
 CachingAllocator& allocator(Device device) {
-  require_device(device);
+  if (device.kind == DeviceKind::cuda) return cuda::allocator(device.index);
   // Never destroyed: tensors with static lifetime may outlive any order of destruction.
   static auto* cpu = new CachingAllocator("cpu", host_allocate, std::free);
   return *cpu;

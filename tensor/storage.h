@@ -2,9 +2,11 @@
 // Memory: a block shared by the views of a tensor, and the caching allocator it comes from.
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -28,9 +30,11 @@ struct MemoryStats {
 /// see each block's true bounds.
 class CachingAllocator {
  public:
-  using SystemAllocate = void* (*)(size_t bytes);
-  using SystemFree = void (*)(void*);
-  CachingAllocator(const char* name, SystemAllocate allocate, SystemFree free);
+  using SystemAllocate = std::function<void*(size_t bytes)>;  ///< null when there is no more
+  using SystemFree = std::function<void(void*)>;
+  using SystemState = std::function<std::string()>;  ///< what the system has left, for errors
+  CachingAllocator(const char* name, SystemAllocate allocate, SystemFree free,
+                   SystemState state = {});
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;
 
@@ -54,6 +58,7 @@ class CachingAllocator {
   const char* name_;
   SystemAllocate system_allocate_;
   SystemFree system_free_;
+  SystemState system_state_;
   bool caching_;
   mutable std::mutex mutex_;
   MemoryStats stats_;

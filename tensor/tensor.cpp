@@ -39,7 +39,7 @@ std::vector<T> Tensor::to_vector() const {
     dense = empty(shape(), dtype(), device());
     CENTROID_DISPATCH(device(), copy, *this, dense);
   }
-  std::memcpy(values.data(), dense.bytes(), values.size() * sizeof(T));
+  detail::copy_bytes(values.data(), {}, dense.bytes(), device(), values.size() * sizeof(T));
   return values;
 }
 
@@ -68,6 +68,16 @@ void Tensor::bump_version(const char* op) const {
   CENTROID_CHECK(!grad_fn(), op, ": in-place change of the result of a recorded operation ",
                  "(use the form without `_`, or detach it first)");
   ++impl_->storage->version;
+}
+
+void detail::copy_bytes(void* to, Device to_device, const void* from, Device from_device,
+                        size_t bytes) {
+  if (bytes == 0) return;
+  if (to_device.kind == DeviceKind::cpu && from_device.kind == DeviceKind::cpu) {
+    std::memcpy(to, from, bytes);
+  } else {
+    cuda::copy_bytes(to, to_device, from, from_device, bytes);
+  }
 }
 
 Tensor empty(const Shape& shape, DType dtype, Device device) {
@@ -113,7 +123,7 @@ Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device devi
   CENTROID_CHECK(static_cast<int64_t>(values.size()) == numel(shape), "from_vector: shape ", shape,
                  " needs ", numel(shape), " values, got ", values.size());
   Tensor y = empty(shape, dtype_of<T>(), device);
-  if (!values.empty()) std::memcpy(y.bytes(), values.data(), values.size() * sizeof(T));
+  detail::copy_bytes(y.bytes(), device, values.data(), {}, values.size() * sizeof(T));
   return y;
 }
 

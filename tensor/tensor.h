@@ -94,18 +94,23 @@ class Tensor {
 };
 
 /// Uninitialised memory. Throws for negative sizes and sizes that overflow.
-Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = {});
-Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = {});
-Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = {});
-Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = {});
+Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = default_device());
+Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = default_device());
+Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = default_device());
+Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = default_device());
 /// 0, 1, ..., n-1 -> (n)
-Tensor arange(int64_t n, DType dtype = DType::i64, Device device = {});
+Tensor arange(int64_t n, DType dtype = DType::i64, Device device = default_device());
 /// Copies host values; throws when their number is not that of the shape.
 template <typename T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device = {});
+Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device = default_device());
 
 /// A view of `x`'s storage with another layout; the callers in tensor/ops.h check it.
 Tensor view_of(const Tensor& x, int64_t offset, const Shape& shape, const Strides& strides);
+
+namespace detail {
+/// Copies bytes between any two devices; see cuda::copy_bytes.
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
+}  // namespace detail
 
 /// As NumPy prints: nested brackets, aligned columns, long tensors elided.
 std::string to_string(const Tensor& x);

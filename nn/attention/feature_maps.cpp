@@ -35,8 +35,8 @@ double dot(const double* a, const double* b, int64_t n) {
 Tensor orthogonal_normals(int64_t count, int64_t width, Rng& rng) {
   CENTROID_CHECK(count >= 1 && width >= 1, "orthogonal normals: expected sizes of at least 1, got ",
                  count, " x ", width);
-  const Tensor rows = raw::normal({count, width}, rng, 0, 1, DType::f64);
-  const Tensor others = raw::normal({count, width}, rng, 0, 1, DType::f64);
+  const Tensor rows = raw::normal({count, width}, rng, 0, 1, DType::f64, Device{});
+  const Tensor others = raw::normal({count, width}, rng, 0, 1, DType::f64, Device{});
   double* x = rows.data<double>();
   // What a row has in common with those before it in its block is taken away; rows are unit vectors
   // from then on.

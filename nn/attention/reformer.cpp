@@ -59,7 +59,7 @@ class Reformer : public Attention {
   Tensor hash(const AttentionInput& input, Rng& rng) const {
     const Tensor x = input.q.detach();
     const Tensor rotation =
-        raw::to(raw::normal({x.size(3), buckets_ / 2}, rng, 0, 1, x.dtype()), x.device());
+        raw::normal({x.size(3), buckets_ / 2}, rng, 0, 1, x.dtype(), x.device());
     const Tensor turned = raw::matmul(x, rotation);
     const Tensor bucket =
         raw::cast(raw::argmax(raw::cat({turned, raw::neg(turned)}, -1)), DType::i32);

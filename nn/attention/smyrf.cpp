@@ -73,7 +73,7 @@ class Smyrf : public Attention {
                                              const Tensor& q_valid, const Tensor& k_valid,
                                              Rng& rng) {
     const int64_t width = q.size(3);
-    const Tensor drawn = raw::normal({width + 2}, rng, 0, 1, q.dtype());
+    const Tensor drawn = raw::normal({width + 2}, rng, 0, 1, q.dtype(), Device{});
     const Tensor direction = raw::to(raw::slice(drawn, 0, 0, width), q.device());
     const double along_key = raw::select(drawn, 0, width).item();
     const double along_query = raw::select(drawn, 0, width + 1).item();
