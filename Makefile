@@ -72,7 +72,7 @@ HOST := $(call obj,$(wildcard tensor/*.cpp tensor/cpu/*.cpp tensor/cpu/attention
 # Device code: machine code for every architecture, and PTX for those to come; without CUDA, stubs.
 CUDA_ARCHS ?= 75 80 86 89 90 100 120
 CUDA_SOURCES := $(wildcard cuda/*.cu)
-DEVICE_native := $(CUDA_SOURCES:%.cu=$(BUILD)/%.cu.o) $(BUILD)/cuda/runtime.o $(BUILD)/cuda/missing.o
+DEVICE_native := $(CUDA_SOURCES:%.cu=$(BUILD)/%.cu.o) $(BUILD)/cuda/runtime.o
 DEVICE := $(if $(filter 0,$(CUDA)),$(BUILD)/cuda/stub.o,$(DEVICE_native))
 TENSOR := $(HOST) $(DEVICE)
 AUTOGRAD := $(call obj,$(wildcard autograd/*.cpp))
@@ -133,13 +133,14 @@ $(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o \
 $(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link)
 
 # ---- the same programs on a virtual CUDA device (tests/vgpu), which runs the PTX of our kernels -----
-VGPU_LIB ?= $(BUILD)/vgpu/libvgpu.a
+ifneq ($(NEW_NVCC),)
+include tests/vgpu/vgpu.mk
 define emulated_rules
 $(BUILD)/ptx$(1)/%.cu.o: %.cu
 	@mkdir -p $$(@D)
 	@echo "  nvcc $$< (PTX for compute_$(1))"
 	@$(NVCC) $(NVCCFLAGS) --no-compress -gencode arch=compute_$(1),code=compute_$(1) -MMD -MP -MF $$@.d -c $$< -o $$@
-DEVICE_$(1) := $(CUDA_SOURCES:%.cu=$(BUILD)/ptx$(1)/%.cu.o) $(BUILD)/cuda/runtime.o $(BUILD)/cuda/missing.o
+DEVICE_$(1) := $(CUDA_SOURCES:%.cu=$(BUILD)/ptx$(1)/%.cu.o) $(BUILD)/cuda/runtime.o
 emulated_link_$(1) = @mkdir -p $$(@D) && echo "  link $$@" && $(CXX) $(LDFLAGS) $$(filter %.o %.a,$$^) \
   -o $$@ $(APP_LIBS) $(BLAS_LIB) -lpthread
 build/emulated$(1)/bin/test_tensor: $(call test_obj,tensor) $(HOST) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
@@ -151,6 +152,7 @@ build/emulated$(1)/bin/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AU
 endef
 EMULATED_ARCHS ?= 75 80
 $(foreach a,$(EMULATED_ARCHS),$(eval $(call emulated_rules,$(a))))
+endif
 
 .PHONY: build-tests run-tests test asan tsan fuzz bench demo report
 build-tests: $(TESTS) $(BIN)/make_tones
@@ -270,5 +272,3 @@ help:
 	@echo "make install         headers, shared library and pkg-config under PREFIX=$(PREFIX)"
 	@echo "make deps format check-format tidy size clean"
 	@echo "variables: CONFIG=release|asan|tsan  ARCH=native|x86-64-v3|...  JOBS, PREFIX, DESTDIR"
-build/release/libhost.a: $(HOST) $(AUTOGRAD) $(NN) build/release/cuda/runtime.o build/release/cuda/missing.o
-	rm -f $@; ar rcs $@ $^

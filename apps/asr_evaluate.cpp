@@ -42,9 +42,10 @@ Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& 
     ctc.zero_infeasible = true;  // the error rate still counts such an item
     loss += nn::ctc(logits, out_lengths, batch.labels, ctc).item();
     const int64_t stride = logits.size(1) * logits.size(2);
+    const Tensor host_logits = raw::to(logits, Device{});
     for (size_t b = 0; b < indices.size(); ++b) {
       const auto tokens =
-          audio::greedy_ctc(logits.data<float>() + b * stride, out_lengths[b], vocab.size());
+          audio::greedy_ctc(host_logits.data<float>() + b * stride, out_lengths[b], vocab.size());
       const auto ref = vocab.decode(batch.labels[b]), hyp = vocab.decode(audio::ids_of(tokens));
       auto alignment =
           audio::align(score_symbols(ref, vocab, unit), score_symbols(hyp, vocab, unit));

@@ -158,7 +158,7 @@ std::pair<Tensor, Lengths> pad_features(const std::vector<const audio::Features*
     std::memcpy(x.data<float>() + b * longest * columns, items[b]->data.data(),
                 items[b]->data.size() * sizeof(float));
   }
-  return {x, Lengths(std::move(lengths))};
+  return {raw::to(x, default_device()), Lengths(std::move(lengths))};
 }
 
 }  // namespace centroid::asr

@@ -33,7 +33,7 @@ MapSource copy_source(const std::string& model, const CopyMapOptions& options) {
     source.tokens = labels(task, batch->inputs.to_vector<int64_t>());
   }
   source.run = [trained, batch](const nn::Context& context) {
-    trained->model->forward(batch->inputs, batch->lengths, context);
+    trained->model->forward(raw::to(batch->inputs, default_device()), batch->lengths, context);
   };
   return source;
 }

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "apps/common/args.h"
+#include "tensor/backend.h"
 #include "tensor/ops.h"
 #include "tensor/parallel.h"
 
@@ -35,6 +36,8 @@ double fma_chains(int64_t iterations) {
 double time_once(const std::function<void()>& f) {
   const auto begin = std::chrono::steady_clock::now();
   f();
+  const Device device = default_device();
+  if (device.kind == DeviceKind::cuda) cuda::synchronize(device.index);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
@@ -51,9 +54,30 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
+namespace {
+
+// Of a CUDA device: a copy kernel, and a product of large matrices.
+double device_copy_bandwidth() {
+  const int64_t n = int64_t{64} << 20;
+  const Tensor from = zeros({n}), to = zeros({n});
+  const auto times = time_rounds(9, [&] { raw::copy_(to, from); });
+  return 8.0 * n / *std::min_element(times.begin(), times.end());
+}
+
+double device_peak_flops() {
+  const double n = 4096;
+  const Tensor a = zeros({4096, 4096}), b = zeros({4096, 4096});
+  const auto times = time_rounds(5, [&] { raw::matmul(a, b); });
+  return 2 * n * n * n / *std::min_element(times.begin(), times.end());
+}
+
+}  // namespace
+
 double copy_bandwidth() {
+  if (default_device().kind == DeviceKind::cuda) return device_copy_bandwidth();
   const int64_t n = int64_t{64} << 20;  // bytes: twice the largest cache of the usual desktop
-  const Tensor from = full({n}, 1, DType::u8), to = full({n}, 0, DType::u8);
+  const Tensor from = full({n}, 1, DType::u8, Device{});
+  const Tensor to = full({n}, 0, DType::u8, Device{});
   const auto times = time_rounds(9, [&] {
     parallel_for(0, n, n / num_threads(), [&](int64_t begin, int64_t end) {
       std::memcpy(to.data<uint8_t>() + begin, from.data<uint8_t>() + begin, end - begin);
@@ -63,6 +87,7 @@ double copy_bandwidth() {
 }
 
 double peak_flops() {
+  if (default_device().kind == DeviceKind::cuda) return device_peak_flops();
   const int64_t iterations = 1 << 20;
   volatile double sink = 0;
   const auto times = time_rounds(5, [&] {

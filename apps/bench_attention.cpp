@@ -160,7 +160,7 @@ size_t block_bytes(const Tensor& x) {
 
 // The peak beyond what was there before and `results`, as a multiple of `size` bytes.
 double extra_memory(const std::function<std::vector<Tensor>()>& f, double size) {
-  CachingAllocator& memory = allocator({});
+  CachingAllocator& memory = allocator(default_device());
   memory.empty_cache();  // reused blocks may be larger than asked for
   memory.reset_peak();
   const double before = memory.stats().active;

@@ -102,13 +102,13 @@ void TrainBench::run() {
   };
   step(nullptr);
   first_loss = loss_value;
-  allocator({}).reset_peak();
+  allocator(default_device()).reset_peak();
   StepTimes times;
   for (int r = 0; r < rounds; ++r) step(&times);
   // The check: a step that computes something else than a gradient does not lower the loss.
   CENTROID_CHECK(std::isfinite(loss_value) && loss_value < first_loss,
                  "bench: the loss did not fall: ", first_loss, " -> ", loss_value);
-  const double peak = allocator({}).stats().peak / 1048576.0;
+  const double peak = allocator(default_device()).stats().peak / 1048576.0;
   start_kernel_times();
   step(nullptr);
   const std::vector<KernelTime> kernels = stop_kernel_times();

@@ -9,10 +9,11 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ignore
   const Tensor total = sum(centroid::cross_entropy(logits, targets, ignore, smoothing));
   if (reduction == Reduction::sum) return total;
   const Tensor counted = raw::compare(Compare::ne, targets, static_cast<double>(ignore));
-  const double count = raw::sum(raw::cast(counted, DType::i64)).item();
-  CENTROID_CHECK(count > 0, "cross_entropy: no targets: all ", targets.numel(), " are ", ignore,
-                 ", the value to ignore, so their mean is not defined");
-  return total / count;
+  const Tensor count = raw::sum(raw::cast(counted, DType::i64));
+  if (count.device().kind != DeviceKind::cpu) return total / raw::cast(count, total.dtype());
+  CENTROID_CHECK(count.item() > 0, "cross_entropy: no targets: all ", targets.numel(), " are ",
+                 ignore, ", the value to ignore, so their mean is not defined");
+  return total / count.item();
 }
 
 Tensor mse(const Tensor& a, const Tensor& b, Reduction reduction) {

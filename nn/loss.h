@@ -7,8 +7,9 @@ namespace centroid::nn {
 enum class Reduction { mean, sum };
 
 /// logits (..., V), targets (...) i64 -> (). The mean is over targets that are not `ignore`; throws
-/// when there are none. `smoothing` s takes s of the mass from the target and spreads it over all
-/// classes (Szegedy et al., "Rethinking the inception architecture", 2016).
+/// when there are none (on a CUDA device, which is not waited for, the mean is then NaN).
+/// `smoothing` s takes s of the mass from the target and spreads it over all classes (Szegedy et
+/// al., "Rethinking the inception architecture", 2016).
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ignore = -100,
                      double smoothing = 0, Reduction reduction = Reduction::mean);
 

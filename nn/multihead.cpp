@@ -23,7 +23,10 @@ MultiHead::MultiHead(const TransformerOptions& options, const std::string& atten
       heads_(options.heads),
       head_size_(head_size_of(options)),
       causal_(causal),
-      rotary_(options.positions == Positions::rotary) {
+      rotary_(options.positions == Positions::rotary),
+      angles_([size = head_size_](int64_t time, Device device) {
+        return rotary_angles(time, size, kRotaryBase, 0, device);
+      }) {
   add_module("q", q_);
   if (!attention_->capabilities().shared_qk) add_module("k", k_);
   add_module("v", v_);
@@ -34,9 +37,7 @@ MultiHead::MultiHead(const TransformerOptions& options, const std::string& atten
 Tensor MultiHead::heads(const Linear& projection, const Tensor& x, int64_t first) const {
   Tensor y = reshape(projection.forward(x), {x.size(0), x.size(1), heads_, head_size_});
   if (rotary_ && &projection != &v_) {
-    const Tensor angles =
-        raw::to(rotary_angles(x.size(1), head_size_, kRotaryBase, first), x.device());
-    y = rotary(y, raw::cast(angles, x.dtype()));
+    y = rotary(y, angles_.rows(first, x.size(1), x.device(), x.dtype()));
   }
   return permute(y, {0, 2, 1, 3});
 }

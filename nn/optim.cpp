@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -9,11 +10,6 @@
 
 namespace centroid::nn {
 namespace {
-
-// Contiguous tensors as vectors: what the optimiser kernels take.
-Tensor flat(const Tensor& x) {
-  return x.defined() ? view_of(x, x.impl().offset, {x.numel()}, {1}) : x;
-}
 
 void check_options(const OptimizerOptions& o) {
   const char* kinds[] = {"sgd", "adam", "adamw", "radam"};
@@ -33,6 +29,14 @@ void check_options(const OptimizerOptions& o) {
                  o.eps);
 }
 
+std::vector<Tensor> grads_of(const NamedTensors& parameters) {
+  std::vector<Tensor> grads;
+  for (const auto& [name, w] : parameters) {
+    if (w.grad().defined()) grads.push_back(w.grad());
+  }
+  return grads;
+}
+
 Tensor count_tensor(int64_t count) { return from_vector<int64_t>({count}, {1}, Device{}); }
 
 }  // namespace
@@ -46,40 +50,75 @@ Optimizer::Optimizer(NamedTensors parameters, const OptimizerOptions& options)
     CENTROID_CHECK(w.dtype() == DType::f32 || w.dtype() == DType::f64, "optimizer: ", name,
                    ": expected f32 or f64, got ", w.dtype());
     CENTROID_CHECK(w.is_contiguous(), "optimizer: ", name, ": expected a contiguous tensor");
+    const Device device = parameters_[0].second.device();
+    CENTROID_CHECK(w.device() == device, "optimizer: ", name, ": expected to be on ", device,
+                   ", where the first parameter is, but is on ", w.device());
   }
 }
 
-void Optimizer::step(double lr) {
+bool Optimizer::updates(size_t i) const {
+  const Tensor& w = parameters_[i].second;
+  return w.grad().defined() && w.numel() > 0;
+}
+
+double Optimizer::decay_of(const Tensor& w) const {
+  return w.dim() >= 2 || options_.decay_vectors ? options_.weight_decay : 0;
+}
+
+void Optimizer::step(double lr, const Tensor& scale) {
   CENTROID_CHECK(lr >= 0 && std::isfinite(lr),
                  "optimizer: learning rate: expected a finite number from 0 up, got ", lr);
+  const bool is_sgd = options_.kind == "sgd";
   for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!updates(i)) continue;
     const Tensor& w = parameters_[i].second;
-    if (w.grad().defined() && w.numel() > 0) update(w, slots_[i], lr);
+    Slot& slot = slots_[i];
+    if (!slot.m.defined() && (!is_sgd || options_.momentum > 0)) {
+      slot.m = zeros(w.shape(), w.dtype(), w.device());
+    }
+    if (!slot.v.defined() && !is_sgd) slot.v = zeros(w.shape(), w.dtype(), w.device());
+    ++slot.updates;
+    w.bump_version("optimizer step");
   }
+  is_sgd ? sgd(lr, scale) : adam(lr, scale);
   ++step_;
 }
 
-void Optimizer::update(const Tensor& w, Slot& slot, double lr) const {
+void Optimizer::sgd(double lr, const Tensor& scale) const {
+  std::vector<SgdTensors> list;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!updates(i)) continue;
+    const Tensor& w = parameters_[i].second;
+    list.push_back({w, raw::contiguous(w.grad()), slots_[i].m, decay_of(w)});
+  }
+  if (list.empty()) return;
+  CENTROID_DISPATCH(list[0].w.device(), sgd_step, list, scale, lr, options_.momentum,
+                    options_.nesterov);
+}
+
+void Optimizer::adam(double lr, const Tensor& scale) const {
   const OptimizerOptions& o = options_;
-  const double decay = w.dim() >= 2 || o.decay_vectors ? o.weight_decay : 0;
-  const bool sgd = o.kind == "sgd";
-  if (!slot.m.defined() && (!sgd || o.momentum > 0)) {
-    slot.m = zeros(w.shape(), w.dtype(), w.device());
+  std::vector<AdamTensors> list;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!updates(i)) continue;
+    const Tensor& w = parameters_[i].second;
+    const Slot& slot = slots_[i];
+    const double t = static_cast<double>(slot.updates);
+    list.push_back({w, raw::contiguous(w.grad()), slot.m, slot.v, decay_of(w),
+                    1 - std::pow(o.beta1, t), 1 - std::pow(o.beta2, t),
+                    o.kind == "radam" ? radam_rectifier(slot.updates, o.beta2) : 1});
   }
-  if (!slot.v.defined() && !sgd) slot.v = zeros(w.shape(), w.dtype(), w.device());
-  ++slot.updates;
-  w.bump_version("optimizer step");
-  const Tensor dw = flat(raw::contiguous(w.grad()));
-  if (sgd) {
-    CENTROID_DISPATCH(w.device(), sgd_step, flat(w), dw, flat(slot.m), lr, decay, o.momentum,
-                      o.nesterov);
-    return;
+  if (list.empty()) return;
+  const AdamRule rule{lr, o.beta1, o.beta2, o.eps, o.kind == "adamw"};
+  CENTROID_DISPATCH(list[0].w.device(), adam_step, list, scale, rule);
+}
+
+void Optimizer::retract() {
+  CENTROID_CHECK(step_ > 0, "optimizer: retract: no step was taken");
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (updates(i)) --slots_[i].updates;
   }
-  const double t = static_cast<double>(slot.updates);
-  const double rectify = o.kind == "radam" ? radam_rectifier(slot.updates, o.beta2) : 1;
-  CENTROID_DISPATCH(w.device(), adam_step, flat(w), dw, flat(slot.m), flat(slot.v), lr, o.beta1,
-                    o.beta2, o.eps, decay, o.kind == "adamw", 1 - std::pow(o.beta1, t),
-                    1 - std::pow(o.beta2, t), rectify);
+  --step_;
 }
 
 void Optimizer::zero_grad() {
@@ -162,17 +201,22 @@ double radam_rectifier(int64_t t, double beta2) {
 double clip_grad_norm(const NamedTensors& parameters, double max_norm) {
   CENTROID_CHECK(max_norm >= 0, "clip_grad_norm: max_norm: expected a number from 0 up, got ",
                  max_norm);
-  std::vector<Tensor> grads;
-  for (const auto& [name, w] : parameters) {
-    if (w.grad().defined()) grads.push_back(w.grad());
-  }
-  const double norm = raw::global_norm(grads);
+  const double norm = raw::global_norm(grads_of(parameters));
   if (max_norm == 0 || !std::isfinite(norm) || norm <= max_norm) return norm;
   for (const auto& [name, w] : parameters) {
     // A new tensor, because another owner may hold the gradient.
     if (w.grad().defined()) w.set_grad(raw::mul(w.grad(), max_norm / norm));
   }
   return norm;
+}
+
+GradNorm grad_norm(const NamedTensors& parameters, double max_norm) {
+  CENTROID_CHECK(max_norm >= 0, "grad_norm: max_norm: expected a number from 0 up, got ", max_norm);
+  const Tensor norm = raw::sqrt(raw::sum_squares(grads_of(parameters)));
+  const double most = max_norm > 0 ? max_norm : std::numeric_limits<double>::infinity();
+  const Tensor ratio = raw::div(full({1}, most, DType::f64, norm.device()), norm);
+  // 0 * norm is NaN when the norm is not finite.
+  return {norm, raw::add(raw::clamp(ratio, 0, 1), raw::mul(norm, 0))};
 }
 
 Ema::Ema(const NamedTensors& parameters, double decay) : decay_(decay) {
@@ -189,15 +233,22 @@ void Ema::check(const NamedTensors& parameters) const {
                    parameters[i].first);
     CENTROID_CHECK(parameters[i].second.shape() == average.shape(), "ema: ", name,
                    ": expected shape ", average.shape(), ", got ", parameters[i].second.shape());
+    CENTROID_CHECK(parameters[i].second.dtype() == average.dtype() &&
+                       parameters[i].second.device() == average.device(),
+                   "ema: ", name, ": expected ", average.dtype(), " on ", average.device(),
+                   ", got ", parameters[i].second.dtype(), " on ", parameters[i].second.device());
   }
 }
 
 void Ema::update(const NamedTensors& parameters) {
   check(parameters);
+  std::vector<EmaTensors> list;
   for (size_t i = 0; i < averages_.size(); ++i) {
     const Tensor& average = averages_[i].second;
-    raw::add_(average, raw::sub(parameters[i].second, average), 1 - decay_);
+    average.bump_version("ema");
+    list.push_back({average, raw::contiguous(parameters[i].second)});
   }
+  if (!list.empty()) CENTROID_DISPATCH(list[0].average.device(), ema_step, list, 1 - decay_);
 }
 
 void Ema::swap(const NamedTensors& parameters) {

@@ -1,5 +1,5 @@
 #pragma once
-// Optimisers: one fused kernel per parameter and step, state by parameter name.
+// Optimisers: one fused kernel per step for all parameters, state by parameter name.
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,11 +26,16 @@ struct OptimizerOptions {
 class Optimizer {
  public:
   /// Holds handles to `parameters`: make it after the model is on its device. Throws for an unknown
-  /// kind, options out of range, and parameters that are not contiguous, not float or share a name.
+  /// kind, options out of range, and parameters that are not contiguous, not float, not all on one
+  /// device or share a name.
   Optimizer(NamedTensors parameters, const OptimizerOptions& options);
   /// One step with learning rate `lr`; throws, before anything changes, if `lr` is negative or not
-  /// finite.
-  void step(double lr);
+  /// finite. `scale` (1) f64 on the parameters' device, when defined, multiplies the gradients; one
+  /// that is not finite leaves parameters and moments alone.
+  void step(double lr, const Tensor& scale = {});
+  /// Uncounts the last step, for a caller who has learnt that its scale was not finite. Gradients
+  /// have to be defined for the same parameters as in the step.
+  void retract();
   /// Drops all gradients.
   void zero_grad();
   /// Steps taken so far.
@@ -52,7 +57,10 @@ class Optimizer {
     Tensor m, v;
     int64_t updates = 0;
   };
-  void update(const Tensor& w, Slot& slot, double lr) const;
+  bool updates(size_t i) const;  // whether a step changes parameter i
+  double decay_of(const Tensor& w) const;
+  void sgd(double lr, const Tensor& scale) const;
+  void adam(double lr, const Tensor& scale) const;
   std::vector<std::pair<std::string, Tensor Slot::*>> slot_tensors() const;
 
   NamedTensors parameters_;
@@ -68,6 +76,15 @@ double radam_rectifier(int64_t t, double beta2);
 /// Scales all gradients so that their global norm is at most `max_norm` (0: only measures) and
 /// returns the norm before. A non-finite norm leaves the gradients alone.
 double clip_grad_norm(const NamedTensors& parameters, double max_norm);
+
+/// The norm of all gradients and the factor, for Optimizer::step, that brings it down to a maximum;
+/// both (1) f64 on the gradients' device.
+struct GradNorm {
+  Tensor norm, scale;
+};
+/// As clip_grad_norm, but nothing waits for the device and the gradients stay as they are. The
+/// factor of a norm that is not finite is NaN.
+GradNorm grad_norm(const NamedTensors& parameters, double max_norm);
 
 /// Exponential moving average of parameters: average = decay * average + (1 - decay) * value.
 class Ema {

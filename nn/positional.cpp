@@ -23,7 +23,7 @@ const char* to_string(Positions positions) {
   return kNames[static_cast<size_t>(positions)].c_str();
 }
 
-Tensor sinusoidal_positions(int64_t time, int64_t width, int64_t first) {
+Tensor sinusoidal_positions(int64_t time, int64_t width, int64_t first, Device device) {
   CENTROID_CHECK(width >= 2 && width % 2 == 0,
                  "sinusoidal positions: width: expected an even number, got ", width);
   const int64_t half = width / 2;
@@ -41,10 +41,10 @@ Tensor sinusoidal_positions(int64_t time, int64_t width, int64_t first) {
       }
     }
   });
-  return table;
+  return raw::to(table, device);
 }
 
-Tensor rotary_angles(int64_t time, int64_t head_size, double base, int64_t first) {
+Tensor rotary_angles(int64_t time, int64_t head_size, double base, int64_t first, Device device) {
   CENTROID_CHECK(head_size >= 2 && head_size % 2 == 0,
                  "rotary positions: head size: expected an even number, got ", head_size);
   const int64_t half = head_size / 2;
@@ -56,11 +56,26 @@ Tensor rotary_angles(int64_t time, int64_t head_size, double base, int64_t first
       rows[t * half + i] = static_cast<float>(static_cast<double>(first + t) * frequency);
     }
   }
-  return angles;
+  return raw::to(angles, device);
+}
+
+Tensor PositionTable::rows(int64_t first, int64_t time, Device device, DType dtype) const {
+  std::lock_guard lock(mutex_);
+  const int64_t end = first + time;
+  const bool fits = table_.defined() && table_.size(0) >= end && table_.device() == device &&
+                    table_.dtype() == dtype;
+  if (!fits) {
+    // Twice as many as before: generation asks for one position more at each step.
+    const int64_t known = table_.defined() ? 2 * table_.size(0) : 0;
+    table_ = raw::cast(make_(std::max(end, known), device), dtype);
+  }
+  return raw::slice(table_, 0, first, end);
 }
 
 PositionalEncoding::PositionalEncoding(Positions kind, int64_t width, int64_t max_length, Rng& rng)
-    : kind_(kind), width_(width) {
+    : kind_(kind), width_(width), sinusoidal_([width](int64_t time, Device device) {
+        return sinusoidal_positions(time, width, 0, device);
+      }) {
   CENTROID_CHECK(kind != Positions::sinusoidal || width % 2 == 0,
                  "sinusoidal positions: width: expected an even number, got ", width);
   if (kind != Positions::learned) return;
@@ -78,8 +93,7 @@ Tensor PositionalEncoding::forward(const Tensor& x, int64_t first) const {
     case Positions::none:
     case Positions::rotary: break;
     case Positions::sinusoidal:
-      return x +
-             raw::cast(raw::to(sinusoidal_positions(time, width_, first), x.device()), x.dtype());
+      return x + sinusoidal_.rows(first, time, x.device(), x.dtype());
     case Positions::learned:
       CENTROID_CHECK(end <= table_.size(0), "learned positions: at most ", table_.size(0),
                      " positions, got ", end, " (raise max_length before training)");

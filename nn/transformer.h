@@ -64,6 +64,7 @@ class MultiHead : public Module {
   std::unique_ptr<Attention> attention_;
   int64_t heads_, head_size_;
   bool causal_, rotary_;
+  PositionTable angles_;
 };
 
 /// Self-attention and feed-forward, each with a residual; norm before (pre) or after (post) each

@@ -32,6 +32,17 @@ CENTROID_HD Bf16 to_bf16(double x) {
   return to_bf16(__builtin_bit_cast(float, bits));
 }
 
+namespace detail {
+
+// The ends of an integer type's range, as constants that device code can use too.
+template <typename T>
+struct Range {
+  static constexpr T kFirst = std::numeric_limits<T>::min(), kLast = std::numeric_limits<T>::max();
+  static constexpr T kHalf = kLast / 2 + 1;  // half of the first value that is too large
+};
+
+}  // namespace detail
+
 /// `x` as a To. Floats become integers by truncation towards zero, saturating at the ends of the
 /// range, NaN becoming 0; integers become narrower ones modulo 2^bits.
 template <typename To, typename From>
@@ -46,10 +57,9 @@ CENTROID_HD To convert(From x) {
     else
       return to_bf16(static_cast<double>(x));
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    using Limits = std::numeric_limits<To>;
-    constexpr From kEnd = From(uint64_t{1} << (Limits::digits - 1)) * 2;  // first value too large
-    if (!(x < kEnd)) return x != x ? To(0) : Limits::max();
-    return x < From(Limits::min()) ? Limits::min() : static_cast<To>(x);
+    using Range = detail::Range<To>;
+    if (!(x < From(Range::kHalf) * 2)) return x != x ? To(0) : Range::kLast;
+    return x < From(Range::kFirst) ? Range::kFirst : static_cast<To>(x);
   } else {
     return static_cast<To>(x);
   }

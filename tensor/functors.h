@@ -196,47 +196,56 @@ CENTROID_BINARY(Max, (a > b || a != a ? a : b))
 
 }  // namespace binary
 
-/// Calls `f` with the functor of a unary operation. Throws for isnan, whose result has another
-/// type, and for integers where `has_integer_form` is false.
+// Both of the following call host functors on the host and device functors on the device.
+#if defined(__CUDACC__)
+#define CENTROID_ANY_CALLABLE _Pragma("nv_exec_check_disable")
+#else
+#define CENTROID_ANY_CALLABLE
+#endif
+
+/// Calls `f` with the functor of a unary operation. False, without a call, for isnan, whose result
+/// has another type, and for integers where `has_integer_form` is false.
+CENTROID_ANY_CALLABLE
 template <typename T, typename F>
-void with_unary(Unary op, T a, T b, F&& f) {
+CENTROID_HD bool visit_unary(Unary op, T a, T b, F&& f) {
   switch (op) {
-    case Unary::neg: return f(unary::Neg<T>{});
-    case Unary::relu: return f(unary::Relu<T>{});
-    case Unary::abs: return f(unary::Abs<T>{});
-    case Unary::square: return f(unary::Square<T>{});
-    case Unary::sign: return f(unary::Sign<T>{});
-    case Unary::floor: return f(unary::Floor<T>{});
-    case Unary::add_scalar: return f(unary::AddScalar<T>{a});
-    case Unary::mul_scalar: return f(unary::MulScalar<T>{a});
-    case Unary::pow_scalar: return f(unary::PowScalar<T>{a});
-    case Unary::clamp: return f(unary::Clamp<T>{a, b});
+    case Unary::neg: return f(unary::Neg<T>{}), true;
+    case Unary::relu: return f(unary::Relu<T>{}), true;
+    case Unary::abs: return f(unary::Abs<T>{}), true;
+    case Unary::square: return f(unary::Square<T>{}), true;
+    case Unary::sign: return f(unary::Sign<T>{}), true;
+    case Unary::floor: return f(unary::Floor<T>{}), true;
+    case Unary::add_scalar: return f(unary::AddScalar<T>{a}), true;
+    case Unary::mul_scalar: return f(unary::MulScalar<T>{a}), true;
+    case Unary::pow_scalar: return f(unary::PowScalar<T>{a}), true;
+    case Unary::clamp: return f(unary::Clamp<T>{a, b}), true;
     default: break;
   }
   if constexpr (std::is_floating_point_v<T>) {
     switch (op) {
-      case Unary::exp: return f(unary::Exp<T>{});
-      case Unary::log: return f(unary::Log<T>{});
-      case Unary::sqrt: return f(unary::Sqrt<T>{});
-      case Unary::rsqrt: return f(unary::Rsqrt<T>{});
-      case Unary::tanh: return f(unary::Tanh<T>{});
-      case Unary::sigmoid: return f(unary::Sigmoid<T>{});
-      case Unary::gelu: return f(unary::Gelu<T>{});
-      case Unary::elu: return f(unary::Elu<T>{});
-      case Unary::silu: return f(unary::Silu<T>{});
-      case Unary::softplus: return f(unary::Softplus<T>{});
-      case Unary::sin: return f(unary::Sin<T>{});
-      case Unary::cos: return f(unary::Cos<T>{});
-      case Unary::reciprocal: return f(unary::Reciprocal<T>{});
+      case Unary::exp: return f(unary::Exp<T>{}), true;
+      case Unary::log: return f(unary::Log<T>{}), true;
+      case Unary::sqrt: return f(unary::Sqrt<T>{}), true;
+      case Unary::rsqrt: return f(unary::Rsqrt<T>{}), true;
+      case Unary::tanh: return f(unary::Tanh<T>{}), true;
+      case Unary::sigmoid: return f(unary::Sigmoid<T>{}), true;
+      case Unary::gelu: return f(unary::Gelu<T>{}), true;
+      case Unary::elu: return f(unary::Elu<T>{}), true;
+      case Unary::silu: return f(unary::Silu<T>{}), true;
+      case Unary::softplus: return f(unary::Softplus<T>{}), true;
+      case Unary::sin: return f(unary::Sin<T>{}), true;
+      case Unary::cos: return f(unary::Cos<T>{}), true;
+      case Unary::reciprocal: return f(unary::Reciprocal<T>{}), true;
       default: break;
     }
   }
-  throw Error(concat(to_string(op), ": is not defined on ", to_string(dtype_of<T>())));
+  return false;
 }
 
 /// Calls `f` with the functor of a binary operation.
+CENTROID_ANY_CALLABLE
 template <typename T, typename F>
-void with_binary(Binary op, F&& f) {
+CENTROID_HD void with_binary(Binary op, F&& f) {
   switch (op) {
     case Binary::add: return f(binary::Add<T>{});
     case Binary::sub: return f(binary::Sub<T>{});
@@ -246,6 +255,14 @@ void with_binary(Binary op, F&& f) {
     case Binary::min: return f(binary::Min<T>{});
     case Binary::max: return f(binary::Max<T>{});
   }
+}
+#undef CENTROID_ANY_CALLABLE
+
+/// Like visit_unary; throws where that is false.
+template <typename T, typename F>
+void with_unary(Unary op, T a, T b, F&& f) {
+  if (visit_unary(op, a, b, f)) return;
+  throw Error(concat(to_string(op), ": is not defined on ", to_string(dtype_of<T>())));
 }
 
 }  // namespace centroid

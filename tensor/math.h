@@ -5,7 +5,6 @@
 // checks.
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 #include "tensor/philox.h"
@@ -85,10 +84,9 @@ CENTROID_HD float log(float x) {
   q = q * f + 0.3333331004f;
   const float f2 = f * f;
   float y = f + (f2 * (q * f - 0.5f) + k * 1.42860677e-6f) + k * 0.693145752f;
-  constexpr float kInf = std::numeric_limits<float>::infinity();
-  y = x == kInf ? kInf : y;
-  y = x == 0.0f ? -kInf : y;
-  return x >= 0.0f ? y : std::numeric_limits<float>::quiet_NaN();
+  y = x == INFINITY ? INFINITY : y;
+  y = x == 0.0f ? -INFINITY : y;
+  return x >= 0.0f ? y : NAN;
 }
 CENTROID_HD double log(double x) { return std::log(x); }
 

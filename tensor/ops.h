@@ -116,7 +116,9 @@ Tensor argmin(const Tensor& x, int dim = -1, bool keep = false);
 Tensor cumsum(const Tensor& x, int dim = -1);
 /// Whether any element is NaN or infinite.
 bool has_nonfinite(const Tensor& x);
-/// sqrt(sum of squares) over all tensors, accumulated in f64.
+/// Sum of squares over all tensors, which are on one device, accumulated in f64 -> (1) f64.
+Tensor sum_squares(const std::vector<Tensor>& tensors);
+/// Its square root, on the host.
 double global_norm(const std::vector<Tensor>& tensors);
 
 // ---- matmul and convolution (ops_matmul.cpp, ops_conv.cpp) --------------------------------------

@@ -51,12 +51,15 @@ void check_index_dtype(const char* op, const Tensor& index) {
                  " (raw::cast converts)");
 }
 
-// `index`, copied if it is not contiguous; throws unless all its entries lie in [0, n).
+// `index`, copied if it is not contiguous; throws unless all its entries lie in [0, n): at once on
+// the CPU, and when the host next waits for the device on CUDA. `op` is a literal.
 Tensor checked_indices(const char* op, const Tensor& any_index, int64_t n) {
   const Tensor index = contiguous(any_index);
   if (index.numel() == 0) return index;
-  const Tensor bad = empty({1}, DType::i64, index.device());
-  CENTROID_DISPATCH(index.device(), check_index, index, n, bad);
+  const bool at_once = index.device().kind == DeviceKind::cpu;
+  const Tensor bad = at_once ? empty({1}, DType::i64, index.device()) : Tensor();
+  CENTROID_DISPATCH(index.device(), check_index, op, index, n, bad);
+  if (!at_once) return index;
   const int64_t at = bad.item<int64_t>();
   if (at < 0) return index;
   const Tensor entry = view_of(index, index.impl().offset + at, {}, {});

@@ -186,15 +186,22 @@ bool has_nonfinite(const Tensor& x) {
   return !std::isfinite(max(x).item()) || !std::isfinite(min(x).item());
 }
 
-double global_norm(const std::vector<Tensor>& tensors) {
-  double total = 0;
+Tensor sum_squares(const std::vector<Tensor>& tensors) {
+  std::vector<Tensor> list;
   for (const Tensor& x : tensors) {
     detail::check_floats("global_norm", {{"x", x}});
-    const Tensor y = empty({1}, DType::f64, x.device());
-    CENTROID_DISPATCH(x.device(), sum_squares, reshape(contiguous(x), {x.numel()}), y);
-    total += y.item<double>();
+    CENTROID_CHECK(x.device() == tensors[0].device(), "global_norm: devices differ: tensor 0 is on ",
+                   tensors[0].device(), ", another on ", x.device(), " (raw::to moves)");
+    list.push_back(contiguous(x));
   }
-  return std::sqrt(total);
+  const Device device = tensors.empty() ? Device{} : tensors[0].device();
+  const Tensor y = empty({1}, DType::f64, device);
+  CENTROID_DISPATCH(device, sum_squares, list, y);
+  return y;
+}
+
+double global_norm(const std::vector<Tensor>& tensors) {
+  return std::sqrt(sum_squares(tensors).item<double>());
 }
 
 }  // namespace centroid::raw

@@ -105,7 +105,7 @@ inline std::string mismatch(const Tensor& a, const std::vector<double>& values, 
 /// Whether shape, dtype and every bit agree.
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
-  const Tensor x = raw::contiguous(a), y = raw::contiguous(b);
+  const Tensor x = raw::to(raw::contiguous(a), Device{}), y = raw::to(raw::contiguous(b), Device{});
   return std::memcmp(x.bytes(), y.bytes(), x.numel() * size_of(x.dtype())) == 0;
 }
 

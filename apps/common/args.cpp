@@ -11,6 +11,7 @@
 #include "apps/common/help.h"
 #include "nn/names.h"
 #include "tensor/error.h"
+#include "tensor/backend.h"
 #include "tensor/parallel.h"
 
 namespace centroid::apps {
@@ -256,6 +257,11 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
   command.add_option("--device", options.device, "where to compute: cpu, cuda or cuda:N")
       ->type_name("DEVICE")
       ->group(group);
+  command
+      .add_option("--math", options.math,
+                  "products on CUDA devices: f32, or tf32 or bf16 on tensor cores")
+      ->check(CLI::IsMember({"f32", "tf32", "bf16"}))
+      ->group(group);
   command.add_option("--threads", options.threads, "CPU threads; 0 means all cores")
       ->check(in_range(0, 4096))
       ->group(group);
@@ -315,7 +321,12 @@ CLI::Validator non_negative() {
 
 Device apply(const CommonOptions& options) {
   const Device device = parse_device(options.device);
-  require_device(device);
+  set_default_device(device);
+  CENTROID_CHECK(device.kind == DeviceKind::cuda || options.math == "f32", "--math ", options.math,
+                 ": expected f32 on the cpu, which computes in nothing else (--device cuda)");
+  set_math_mode(options.math == "tf32"   ? MathMode::tf32
+                : options.math == "bf16" ? MathMode::bf16
+                                         : MathMode::f32);
   set_num_threads(options.threads);
   return device;
 }

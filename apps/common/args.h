@@ -13,12 +13,13 @@ namespace centroid::apps {
 /// The options that every command of every program takes.
 struct CommonOptions {
   std::string device = "cpu";  ///< cpu, cuda or cuda:N
+  std::string math = "f32";    ///< products on CUDA devices: f32, tf32 or bf16
   int threads = 0;             ///< CPU threads; 0 means all cores
   uint64_t seed = 1;           ///< of every random choice
   bool json = false;           ///< results on stdout as JSON
 };
 
-/// Adds `--device --threads --seed --json --config --dump-config` to `command`, in the help group
+/// Adds `--device --math --threads --seed --json --config --dump-config` to `command`, in the help group
 /// "General". `options` must outlive `command` and holds the defaults when this is called.
 void add_common_options(CLI::App& command, CommonOptions& options);
 
@@ -38,7 +39,8 @@ CLI::Validator positive();
 /// A validator for numbers: accepts finite values >= 0.
 CLI::Validator non_negative();
 
-/// Sets the number of threads and returns the device; throws if the device cannot be used.
+/// Sets the number of threads, how products are computed and the default device, which it returns:
+/// tensors made without naming one lie there. Throws if the device cannot be used.
 Device apply(const CommonOptions& options);
 
 /// The candidate with the smallest edit distance to `word`; "none" if there are no candidates.

@@ -58,7 +58,7 @@ class Loop {
 
   void resume();
   Step step();
-  bool bad(double loss) const;
+  double largest_loss() const;
   void log_step(const Step& step);
   void count_bad(const Step& step);
   void evaluate();
@@ -171,31 +171,56 @@ void Loop::save(const std::string& path) {
   nn::save_checkpoint(path, checkpoint);
 }
 
-bool Loop::bad(double loss) const {
-  if (!std::isfinite(loss)) return true;
-  return std::isfinite(mean_loss_) && loss > options_.explode * std::max(mean_loss_, 1.0);
+double Loop::largest_loss() const {
+  return std::isfinite(mean_loss_) ? options_.explode * std::max(mean_loss_, 1.0)
+                                   : std::numeric_limits<double>::max();
 }
 
+// Everything is handed to the device before the host reads a loss: whether the step counts is
+// decided there, by a factor on the gradients that is not a number when it does not.
 Loop::Step Loop::step() {
   Step step;
   step.lr = schedule_.lr(step_);
   optimizer_.zero_grad();
+  std::vector<Tensor> numbers;  // the losses, then the norm
+  std::vector<std::vector<std::string>> items;
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     TrainBatch batch = task_.next_loss();
-    const double loss = batch.loss.item();
-    step.loss += loss / double(options_.accumulate);
     step.units += batch.units;
     step.seconds += batch.seconds;
-    step.items.insert(step.items.end(), batch.items.begin(), batch.items.end());
-    if (bad(loss)) return step;
+    items.push_back(std::move(batch.items));
+    numbers.push_back(raw::reshape(raw::cast(batch.loss.detach(), DType::f64), {1}));
     backward(options_.accumulate > 1 ? batch.loss * (1.0 / double(options_.accumulate))
                                      : batch.loss);
   }
-  step.grad_norm = nn::clip_grad_norm(parameters_, options_.clip_norm);
-  if (!std::isfinite(step.grad_norm)) return step;
-  optimizer_.step(step.lr);
-  if (ema_) ema_->update(parameters_);
-  step.good = true;
+  const nn::GradNorm norm = nn::grad_norm(parameters_, options_.clip_norm);
+  const double limit = largest_loss();
+  const Tensor skip = full({1}, std::nan(""), DType::f64, norm.scale.device());
+  Tensor scale = norm.scale;
+  for (const Tensor& loss : numbers) {
+    scale = raw::where(raw::compare(Compare::le, loss, limit), scale, skip);
+  }
+  optimizer_.step(step.lr, scale);
+  numbers.push_back(norm.norm);
+  const std::vector<double> values = raw::cat(numbers, 0).to_vector<double>();
+
+  step.good = std::isfinite(values.back());
+  step.grad_norm = values.back();
+  for (size_t i = 0; i < items.size(); ++i) {
+    step.loss += values[i] / double(options_.accumulate);
+    const bool bad = !(values[i] <= limit);
+    step.good = step.good && !bad;
+    if (bad || items.size() == 1)
+      step.items.insert(step.items.end(), items[i].begin(), items[i].end());
+  }
+  if (!step.good && step.items.empty()) {  // the gradients of all together
+    for (const auto& names : items) step.items.insert(step.items.end(), names.begin(), names.end());
+  }
+  if (!step.good) {
+    optimizer_.retract();
+  } else if (ema_) {
+    ema_->update(parameters_);
+  }
   return step;
 }
 

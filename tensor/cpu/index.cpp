@@ -156,7 +156,7 @@ void one_hot(const Tensor& index, const Tensor& y) {
   });
 }
 
-void check_index(const Tensor& index, int64_t n, const Tensor& bad) {
+void check_index(const char*, const Tensor& index, int64_t n, const Tensor& bad) {
   const int64_t count = index.numel();
   std::vector<int64_t> first((count + kGrain - 1) / kGrain, -1);  // of each chunk
   dispatch_index(index.dtype(), "check_index", [&]<typename I>() {

@@ -1,4 +1,6 @@
-// One fused pass over parameter, gradient and state per optimiser step.
+// One fused pass over parameters, gradients and state per optimiser step, over all parameters:
+// their elements are cut into chunks that one parallel loop runs over.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -10,107 +12,119 @@ namespace {
 
 constexpr int64_t kGrain = 32768;
 
-// v = mu v + g, and w -= lr v, or lr (g + mu v) for Nesterov's form.
-template <typename T>
-void sgd_momentum(T* __restrict w, const T* __restrict dw, T* __restrict v, int64_t n, T lr,
-                  T decay, T mu, bool nesterov) {
-  for (int64_t i = 0; i < n; ++i) {
-    const T g = dw[i] + decay * w[i];
-    const T velocity = mu * v[i] + g;
-    v[i] = velocity;
-    w[i] -= lr * (nesterov ? g + mu * velocity : velocity);
-  }
-}
+// Elements [begin, end) of one tensor of a list.
+struct Chunk {
+  size_t item;
+  int64_t begin, end;
+};
 
-template <typename T>
-void sgd_plain(T* __restrict w, const T* __restrict dw, int64_t n, T lr, T decay) {
-  for (int64_t i = 0; i < n; ++i) w[i] -= lr * (dw[i] + decay * w[i]);
-}
-
-// The constants of an Adam step, combined in double and rounded once.
-template <typename T>
-struct AdamStep {
-  T beta1, one_minus_beta1, beta2, one_minus_beta2;
-  T keep;       // 1 - lr * decay, when the decay is decoupled
-  T coupled;    // decay that is added to the gradient
-  T rate;       // of m / (sqrt(v) * root + eps), or of m when there is no v
-  T root, eps;  // root = 1 / sqrt(correction2)
-
-  template <bool kAdaptive>
-  void run(T* __restrict w, const T* __restrict dw, T* __restrict m, T* __restrict v,
-           int64_t n) const {
-    for (int64_t i = 0; i < n; ++i) {
-      const T g = dw[i] + coupled * w[i];
-      m[i] = beta1 * m[i] + one_minus_beta1 * g;
-      v[i] = beta2 * v[i] + one_minus_beta2 * g * g;
-      const T step = kAdaptive ? rate * m[i] / (std::sqrt(v[i]) * root + eps) : rate * m[i];
-      w[i] = keep * w[i] - step;
+// `sizes(i)` elements of each of `count` tensors.
+template <typename F>
+std::vector<Chunk> chunks_of(size_t count, const F& sizes) {
+  std::vector<Chunk> chunks;
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t n = sizes(i);
+    for (int64_t begin = 0; begin < n; begin += kGrain) {
+      chunks.push_back({i, begin, std::min(begin + kGrain, n)});
     }
   }
-};
+  return chunks;
+}
+
+// Calls f(chunk, its number) for all chunks, in parallel when they hold enough work for it.
+template <typename F>
+void for_each_chunk(const std::vector<Chunk>& chunks, const F& f) {
+  int64_t total = 0;
+  for (const Chunk& chunk : chunks) total += chunk.end - chunk.begin;
+  const int64_t count = static_cast<int64_t>(chunks.size());
+  parallel_for(0, count, total <= kGrain ? count : 1, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) f(chunks[c], c);
+  });
+}
+
+// Loads, updates and stores elements; a loop that vectorises, because the tensors do not overlap.
+template <bool kScaled, typename T, typename Update>
+void run(const Update& update, T scale, int64_t n, T* __restrict a, const T* __restrict b,
+         T* __restrict c = nullptr, T* __restrict d = nullptr) {
+  constexpr int kTensors = Update::kTensors;
+  for (int64_t i = 0; i < n; ++i) {
+    T x[kTensors];
+    x[0] = a[i];
+    x[1] = kScaled ? scale * b[i] : b[i];
+    if constexpr (kTensors > 2) x[2] = c[i];
+    if constexpr (kTensors > 3) x[3] = d[i];
+    update(x);
+    a[i] = x[0];
+    if constexpr (kTensors > 2) c[i] = x[2];
+    if constexpr (kTensors > 3) d[i] = x[3];
+  }
+}
+
+// Updates all elements of a list; `scale` multiplies the second tensors. A list may mix dtypes.
+template <template <typename> typename Update, typename Item, typename... Rule>
+void step_list(const char* op, const std::vector<Item>& list, const Tensor& scale,
+               const Rule&... rule) {
+  const double factor = scale.defined() ? *scale.data<double>() : 1;
+  if (!std::isfinite(factor)) return;
+  const auto chunks =
+      chunks_of(list.size(), [&](size_t i) { return tensors_of(list[i])[0]->numel(); });
+  for_each_chunk(chunks, [&](const Chunk& chunk, int64_t) {
+    const Item& item = list[chunk.item];
+    const auto tensors = tensors_of(item);
+    dispatch_float(tensors[0]->dtype(), op, [&]<typename T>() {
+      const Update<T> update(item, rule...);
+      const auto at = [&](int k) { return tensors[k]->template data<T>() + chunk.begin; };
+      const auto run_all = [&]<bool kScaled>() {
+        const T by = static_cast<T>(factor);
+        const int64_t n = chunk.end - chunk.begin;
+        if constexpr (Update<T>::kTensors == 2) run<kScaled, T>(update, by, n, at(0), at(1));
+        if constexpr (Update<T>::kTensors == 3) run<kScaled, T>(update, by, n, at(0), at(1), at(2));
+        if constexpr (Update<T>::kTensors == 4)
+          run<kScaled, T>(update, by, n, at(0), at(1), at(2), at(3));
+      };
+      // Apart, because a product with 1 would change how sums are contracted.
+      if (factor == 1) {
+        run_all.template operator()<false>();
+      } else {
+        run_all.template operator()<true>();
+      }
+    });
+  });
+}
 
 }  // namespace
 
-void sgd_step(const Tensor& w, const Tensor& dw, const Tensor& momentum, double lr, double decay,
-              double mu, bool nesterov) {
-  dispatch_float(w.dtype(), "sgd_step", [&]<typename T>() {
-    T *pw = w.data<T>(), *pdw = dw.data<T>();
-    T* pv = momentum.defined() ? momentum.data<T>() : nullptr;
-    const T rate = static_cast<T>(lr), shrink = static_cast<T>(decay), keep = static_cast<T>(mu);
-    parallel_for(0, w.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      const int64_t n = end - begin;
-      if (pv) {
-        sgd_momentum(pw + begin, pdw + begin, pv + begin, n, rate, shrink, keep, nesterov);
-      } else {
-        sgd_plain(pw + begin, pdw + begin, n, rate, shrink);
-      }
-    });
-  });
+void sgd_step(const std::vector<SgdTensors>& list, const Tensor& scale, double lr, double mu,
+              bool nesterov) {
+  if (mu == 0) return step_list<update::Sgd>("sgd_step", list, scale, lr);
+  step_list<update::SgdMomentum>("sgd_step", list, scale, lr, mu, nesterov);
 }
 
-// Adam (Kingma and Ba, 2015); decoupled decay: AdamW (Loshchilov and Hutter, 2019); rectify: RAdam
-// (Liu et al., 2020).
-void adam_step(const Tensor& w, const Tensor& dw, const Tensor& m, const Tensor& v, double lr,
-               double beta1, double beta2, double eps, double decay, bool decoupled,
-               double correction1, double correction2, double rectify) {
-  dispatch_float(w.dtype(), "adam_step", [&]<typename T>() {
-    const bool adaptive = rectify > 0;
-    const auto t = [](double value) { return static_cast<T>(value); };
-    const AdamStep<T> step{t(beta1),
-                           t(1 - beta1),
-                           t(beta2),
-                           t(1 - beta2),
-                           t(decoupled ? 1 - lr * decay : 1),
-                           t(decoupled ? 0 : decay),
-                           t(adaptive ? lr * rectify / correction1 : lr / correction1),
-                           t(1 / std::sqrt(correction2)),
-                           t(eps)};
-    T *pw = w.data<T>(), *pdw = dw.data<T>(), *pm = m.data<T>(), *pv = v.data<T>();
-    parallel_for(0, w.numel(), kGrain, [&](int64_t begin, int64_t end) {
-      const int64_t i = begin, n = end - begin;
-      if (adaptive) {
-        step.template run<true>(pw + i, pdw + i, pm + i, pv + i, n);
-      } else {
-        step.template run<false>(pw + i, pdw + i, pm + i, pv + i, n);
-      }
-    });
-  });
+void adam_step(const std::vector<AdamTensors>& list, const Tensor& scale, const AdamRule& rule) {
+  step_list<update::Adam>("adam_step", list, scale, rule);
 }
 
-void sum_squares(const Tensor& x, const Tensor& y) {
-  const int64_t n = x.numel();
-  std::vector<double> partial((n + kGrain - 1) / kGrain);
-  dispatch_float(x.dtype(), "sum_squares", [&]<typename T>() {
-    const T* px = x.data<T>();
-    parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
+void ema_step(const std::vector<EmaTensors>& list, double rate) {
+  step_list<update::Ema>("ema_step", list, Tensor(), rate);
+}
+
+void sum_squares(const std::vector<Tensor>& list, const Tensor& y) {
+  const auto chunks = chunks_of(list.size(), [&](size_t i) { return list[i].numel(); });
+  std::vector<double> partial(chunks.size());
+  for_each_chunk(chunks, [&](const Chunk& chunk, int64_t c) {
+    dispatch_float(list[chunk.item].dtype(), "sum_squares", [&]<typename T>() {
+      const T* x = list[chunk.item].data<T>();
       double sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t i = begin; i < end; ++i) sum += static_cast<double>(px[i]) * px[i];
-      partial[begin / kGrain] = sum;
+      for (int64_t i = chunk.begin; i < chunk.end; ++i) sum += static_cast<double>(x[i]) * x[i];
+      partial[c] = sum;
     });
   });
+  // Chunks of a tensor, then tensors.
+  std::vector<double> totals(list.size());
+  for (size_t c = 0; c < chunks.size(); ++c) totals[chunks[c].item] += partial[c];
   double total = 0;
-  for (double sum : partial) total += sum;
+  for (double sum : totals) total += sum;
   *y.data<double>() = total;
 }
 

@@ -1,5 +1,7 @@
-// Random tensors from Philox blocks: element i depends on the state and on i only.
+// Random tensors from Philox blocks: element i depends on the state and on i only. Every product
+// that is added to something is an explicit fma, so that all compilers and devices round alike.
 #include <algorithm>
+#include <cmath>
 
 #include "tensor/iterate.h"
 #include "tensor/kernels.h"
@@ -47,13 +49,14 @@ void dropout_row(RngState state, uint64_t lane, uint32_t threshold, T scale, int
 
 void uniform(RngState state, double low, double high, const Tensor& y) {
   dispatch_float(y.dtype(), "uniform", [&]<typename T>() {
-    generate<T>(state, y, [=](uint32_t bits) { return low + (high - low) * (bits * 0x1p-32); });
+    generate<T>(state, y, [=](uint32_t bits) { return std::fma(high - low, bits * 0x1p-32, low); });
   });
 }
 
 void normal(RngState state, double mean, double stddev, const Tensor& y) {
   dispatch_float(y.dtype(), "normal", [&]<typename T>() {
-    generate<T>(state, y, [=](uint32_t bits) { return mean + stddev * normal_from_bits(bits); });
+    generate<T>(state, y,
+                [=](uint32_t bits) { return std::fma(stddev, normal_from_bits(bits), mean); });
   });
 }
 

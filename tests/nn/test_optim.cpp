@@ -304,6 +304,36 @@ TEST_CASE("clipping scales to the global norm, measures, and leaves non-finite o
   CHECK_THROWS_WITH(clip_grad_norm(parameters, -1), Contains("max_norm"));
 }
 
+TEST_CASE("clipping by a factor on the device steps alike and skips bad steps", "[optim]") {
+  const auto run = [](bool on_device, double infinity_at) {
+    const NamedTensors parameters = make_parameters(DType::f64);
+    Optimizer optimizer(parameters, of_kind("adam"));
+    for (int step = 0; step < 4; ++step) {
+      for (const auto& [name, w] : parameters) {
+        const double g = step == infinity_at ? INFINITY : 0.1 + step;
+        w.set_grad(full(w.shape(), g, w.dtype()));
+      }
+      if (on_device) {
+        const GradNorm g = grad_norm(parameters, 1);
+        optimizer.step(0.1, g.scale);
+        if (!std::isfinite(g.norm.item())) optimizer.retract();
+      } else if (std::isfinite(clip_grad_norm(parameters, 1))) {
+        optimizer.step(0.1);
+      }
+    }
+    return std::pair{raw::clone(parameters[0].second.detach()), optimizer.steps()};
+  };
+  for (double infinity_at : {-1, 0, 2}) {
+    const auto [w, steps] = run(true, infinity_at);
+    const auto [expected, expected_steps] = run(false, infinity_at);
+    CHECK(raw::max(raw::abs(raw::sub(w, expected))).item() < 1e-14);
+    CHECK(steps == expected_steps);
+  }
+  const NamedTensors none = {{"w", zeros({2})}};
+  CHECK(grad_norm(none, 1).scale.item() == 1);
+  CHECK(grad_norm(none, 0).scale.item() == 1);
+}
+
 TEST_CASE("EMA follows its recurrence and swaps there and back", "[optim]") {
   Tensor w = from_vector<double>({1, -2}, {2}).set_requires_grad();
   const NamedTensors parameters = {{"w", w}};

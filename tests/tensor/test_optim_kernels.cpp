@@ -69,7 +69,7 @@ TEMPLATE_TEST_CASE("sgd_step with and without momentum, Nesterov's form and deca
       auto exact_w = values<long double>(w), exact_v = values<long double>(initial_v);
       auto plain_w = values<TestType>(w), plain_v = values<TestType>(initial_v);
       for (int step = 0; step < 3; ++step) {
-        cpu::sgd_step(w, dw, v, s.lr, s.decay, s.mu, s.nesterov);
+        cpu::sgd_step({{w, dw, v, s.decay}}, {}, s.lr, s.mu, s.nesterov);
         plain_sgd(exact_w, values<long double>(dw), exact_v, s);
         plain_sgd(plain_w, values<TestType>(dw), plain_v, s);
       }
@@ -94,8 +94,9 @@ TEMPLATE_TEST_CASE("adam_step: Adam, AdamW and both kinds of RAdam's steps", "",
       auto plain_w = values<TestType>(w), plain_m = values<TestType>(m),
            plain_v = values<TestType>(v);
       for (int t = 1; t <= 4; ++t) {
-        cpu::adam_step(w, dw, m, v, s.lr, s.beta1, s.beta2, s.eps, s.decay, s.decoupled,
-                       1 - std::pow(s.beta1, t), 1 - std::pow(s.beta2, t), s.rectify);
+        cpu::adam_step(
+            {{w, dw, m, v, s.decay, 1 - std::pow(s.beta1, t), 1 - std::pow(s.beta2, t), s.rectify}},
+            {}, {s.lr, s.beta1, s.beta2, s.eps, s.decoupled});
       }
       plain_adam(exact_w, values<long double>(dw), exact_m, exact_v, s, 1, 4);
       plain_adam(plain_w, values<TestType>(dw), plain_m, plain_v, s, 1, 4);
@@ -113,15 +114,15 @@ TEST_CASE("sum_squares adds in double precision") {
     const Tensor x = randn({n}, rng, DType::f32), y = zeros({1}, DType::f64);
     long double expected = 0;
     for (long double v : values<long double>(x)) expected += v * v;
-    cpu::sum_squares(x, y);
+    cpu::sum_squares({x}, y);
     CHECK(y.item<double>() == Approx(static_cast<double>(expected)).epsilon(1e-12));
-    cpu::sum_squares(raw::cast(x, DType::f64), y);
+    cpu::sum_squares({raw::cast(x, DType::f64)}, y);
     CHECK(y.item<double>() == Approx(static_cast<double>(expected)).epsilon(1e-12));
   }
   const Tensor y = zeros({1}, DType::f64);
-  cpu::sum_squares(full({3}, 1e30), y);  // beyond f32's squares
+  cpu::sum_squares({full({3}, 1e30)}, y);  // beyond f32's squares
   CHECK(y.item<double>() == Approx(3e60));
-  cpu::sum_squares(full({3}, kNan), y);
+  cpu::sum_squares({full({3}, kNan)}, y);
   CHECK(std::isnan(y.item<double>()));
 }
 
@@ -131,9 +132,9 @@ TEST_CASE("optimiser steps and sum_squares give the same bits on any number of t
   CHECK(same_on_any_threads([&] {
     const Tensor w = raw::clone(w0), m = zeros({200001}), v = zeros({200001});
     const Tensor squares = zeros({1}, DType::f64);
-    cpu::adam_step(w, dw, m, v, 1e-3, 0.9, 0.999, 1e-8, 0.01, true, 0.1, 0.001, 1);
-    cpu::sgd_step(w, dw, m, 1e-3, 0.01, 0.9, true);
-    cpu::sum_squares(w, squares);
+    cpu::adam_step({{w, dw, m, v, 0.01, 0.1, 0.001, 1}}, {}, {1e-3, 0.9, 0.999, 1e-8, true});
+    cpu::sgd_step({{w, dw, m, 0.01}}, {}, 1e-3, 0.9, true);
+    cpu::sum_squares({w, dw}, squares);
     return std::vector{w, m, v, squares};
   }));
 }
@@ -141,6 +142,64 @@ TEST_CASE("optimiser steps and sum_squares give the same bits on any number of t
 TEST_CASE("a NaN gradient makes its own weight NaN and no other") {
   const Tensor w = ones({3}), dw = zeros({3}), m = zeros({3}), v = zeros({3});
   dw.data<float>()[1] = static_cast<float>(kNan);
-  cpu::adam_step(w, dw, m, v, 1e-3, 0.9, 0.999, 1e-8, 0, false, 0.1, 0.001, 1);
+  cpu::adam_step({{w, dw, m, v, 0, 0.1, 0.001, 1}}, {}, {1e-3, 0.9, 0.999, 1e-8, false});
   CHECK(mismatch(w, {1, kNan, 1}) == "");
+}
+
+TEST_CASE(
+    "a list of parameters is stepped as each alone, whatever their sizes "
+    "and dtypes") {
+  Rng rng(5);
+  std::vector<AdamTensors> list, alone;
+  for (const int64_t n : {1, 40000, 0, 32768, 7}) {
+    const DType dtype = n == 7 ? DType::f64 : DType::f32;
+    const Tensor w = randn({n}, rng, dtype), m = randn({n}, rng, dtype);
+    const AdamTensors p{w, randn({n}, rng, dtype), m, raw::square(m), 0.01 * double(n), 0.1, 0.2,
+                        1};
+    list.push_back(p);
+    alone.push_back(
+        {raw::clone(p.w), p.dw, raw::clone(p.m), raw::clone(p.v), p.decay, 0.1, 0.2, 1});
+  }
+  const AdamRule rule{1e-3, 0.9, 0.999, 1e-8, true};
+  cpu::adam_step(list, {}, rule);
+  std::vector<Tensor> gradients;
+  for (size_t i = 0; i < list.size(); ++i) {
+    cpu::adam_step({alone[i]}, full({1}, 1, DType::f64), rule);
+    CHECK(same_bits(list[i].w, alone[i].w));
+    CHECK(same_bits(list[i].m, alone[i].m));
+    CHECK(same_bits(list[i].v, alone[i].v));
+    gradients.push_back(list[i].dw);
+  }
+  const Tensor together = zeros({1}, DType::f64), one = zeros({1}, DType::f64);
+  cpu::sum_squares(gradients, together);
+  double sum = 0;
+  for (const Tensor& x : gradients) {
+    cpu::sum_squares({x}, one);
+    sum += one.item<double>();
+  }
+  CHECK(together.item<double>() == sum);
+}
+
+TEST_CASE(
+    "a scale multiplies the gradients, and one that is not finite stops "
+    "the step") {
+  Rng rng(6);
+  const Tensor w = randn({100}, rng), dw = randn({100}, rng), v = zeros({100}, DType::f64);
+  const Tensor before = raw::clone(w);
+  for (double bad : {kNan, -1.0 / 0.0}) {
+    cpu::sgd_step({{w, dw, v, 0.1}}, full({1}, bad, DType::f64), 0.1, 0.9, false);
+    cpu::adam_step({{w, dw, v, v, 0.1, 1, 1, 1}}, full({1}, bad, DType::f64), {});
+  }
+  CHECK(same_bits(w, before));
+  CHECK(mismatch(v, zeros({100}, DType::f64)) == "");
+  const Tensor half = raw::mul(dw, 0.5), other = raw::clone(w);
+  cpu::sgd_step({{w, dw, {}, 0.1}}, full({1}, 0.5, DType::f64), 0.1, 0, false);
+  cpu::sgd_step({{other, half, {}, 0.1}}, {}, 0.1, 0, false);
+  CHECK(mismatch(w, other, 1e-14, 1e-14) == "");
+}
+
+TEST_CASE("ema_step moves averages towards values") {
+  const Tensor average = full({3}, 2), value = full({3}, 6);
+  cpu::ema_step({{average, value}}, 0.25);
+  CHECK(mismatch(average, {3, 3, 3}) == "");
 }
