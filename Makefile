@@ -37,13 +37,16 @@ APP_FLAGS := $(if $(HAVE_SNDFILE),-DCENTROID_HAVE_SNDFILE) \
 APP_LIBS := $(if $(HAVE_SNDFILE),-lsndfile) $(if $(HAVE_SAMPLERATE),-lsamplerate) \
   $(if $(HAVE_KISSFFT),-lkissfft-float) $(if $(HAVE_ZLIB),-lz)
 
-# CUDA=1 builds the CUDA backend, CUDA=0 leaves it out; else it is built wherever nvcc >= 12.8 is found.
-# Sanitizer builds are of the host code only.
+# CUDA=0 leaves the CUDA backend out and CUDA=1 compiles it for every architecture below. Without a
+# choice it is built wherever nvcc >= 12.8 is found: as PTX, which the driver compiles when a program
+# starts, and for the GPU of this machine if there is one. Sanitizer builds are of the host code only.
 CUDA_HOME ?= /usr/local/cuda
+CUDA_ARCHS ?= 75 80 86 89 90 100 120
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 NVCC_VERSION := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
 NEW_NVCC := $(if $(NVCC_VERSION),$(shell [ $(NVCC_VERSION) -ge 128 ] && echo 1))
-CUDA ?= 0
+GPU_ARCHS := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u)
+CUDA ?= $(if $(and $(NEW_NVCC),$(filter release,$(CONFIG))),auto,0)
 ifneq ($(CUDA),0)
 ifeq ($(NEW_NVCC),)
 $(error CUDA=$(CUDA): expected nvcc 12.8 or later, found $(or $(NVCC),none); set NVCC or CUDA_HOME, or build with CUDA=0)
@@ -63,21 +66,35 @@ CXXFLAGS := -std=c++20 $(OPT_$(CONFIG)) -march=$(ARCH) -fno-math-errno -fno-trap
   -fno-semantic-interposition -Wall -Wextra $(OMP) -I. $(BLAS_INC)
 LDFLAGS := $(SANITIZE_$(CONFIG)) $(OMP)
 CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64 -lcublas -lcudart_static -ldl -lrt
-LDLIBS = $(BLAS_LIB) $(if $(filter 0,$(CUDA)),,$(CUDA_LIBS)) -lpthread
+LDLIBS := $(BLAS_LIB) -lpthread
 NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wextra,-fPIC -I.
+PTX_FLAGS := --no-compress $(foreach a,75 80,-gencode arch=compute_$(a)$(comma)code=compute_$(a)) \
+  $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a)$(comma)code=sm_$(a))
+SM_FLAGS := -Xptxas -v,--warn-on-spills,-Werror $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(comma)code=sm_$(a)) \
+  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 
 # ---- objects, by layer: a test program links only its own layer and those below ----------------
 obj = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 HOST := $(call obj,$(wildcard tensor/*.cpp tensor/cpu/*.cpp tensor/cpu/attention/*.cpp))
-# Device code: machine code for every architecture, and PTX for those to come; without CUDA, stubs.
-CUDA_ARCHS ?= 75 80 86 89 90 100 120
-CUDA_SOURCES := $(wildcard cuda/*.cu)
-DEVICE_native := $(CUDA_SOURCES:%.cu=$(BUILD)/%.cu.o) $(BUILD)/cuda/runtime.o
-DEVICE := $(if $(filter 0,$(CUDA)),$(BUILD)/cuda/stub.o,$(DEVICE_native))
-TENSOR := $(HOST) $(DEVICE)
 AUTOGRAD := $(call obj,$(wildcard autograd/*.cpp))
 NN := $(call obj,$(wildcard nn/*.cpp nn/attention/*.cpp))
-CORE := $(TENSOR) $(AUTOGRAD) $(NN)
+HOST_CORE := $(HOST) $(AUTOGRAD) $(NN)
+# Device code, of three kinds: left out (stubs; variants with kernels of their own compile as C++), as
+# PTX (ptx), or for every architecture (sm).
+CUDA_SOURCES := $(wildcard cuda/*.cu)
+VARIANT_SOURCES := $(wildcard nn/attention/*.cu)
+EXAMPLE_SOURCES := $(wildcard tests/nn/*.cu)
+KIND := $(if $(filter 0,$(CUDA)),host,$(if $(filter auto,$(CUDA)),ptx,sm))
+DEVICE_host := $(BUILD)/cuda/stub.o
+DEVICE_ptx := $(CUDA_SOURCES:%=$(BUILD)/ptx/%.o) $(BUILD)/cuda/runtime.o
+DEVICE_sm := $(CUDA_SOURCES:%=$(BUILD)/sm/%.o) $(BUILD)/cuda/runtime.o
+variants = $(VARIANT_SOURCES:%=$(BUILD)/$(1)/%.o)
+examples = $(EXAMPLE_SOURCES:%=$(BUILD)/$(1)/%.o)
+LIBS_host := $(LDLIBS)
+LIBS_ptx := $(LDLIBS) $(CUDA_LIBS)
+LIBS_sm := $(LIBS_ptx)
+TENSOR := $(HOST) $(DEVICE_host)
+CORE := $(HOST_CORE) $(DEVICE_$(KIND)) $(call variants,$(KIND))
 COMMON := $(call obj,$(wildcard apps/common/*.cpp))
 AUDIO := $(call obj,$(wildcard apps/audio/*.cpp))
 APPS := copy asr bench attention-map report
@@ -92,7 +109,7 @@ found: $(PROGRAMS)
 	@echo "  resampling   $(if $(HAVE_SAMPLERATE),libsamplerate,left out: libsamplerate not found (make deps))"
 	@echo "  features     $(if $(HAVE_KISSFFT),kissfft,left out: kissfft not found (make deps))"
 	@echo "  pictures     $(if $(HAVE_STB),stb,left out: stb not found (make deps))"
-	@echo "  CUDA         $(if $(filter 0,$(CUDA)),left out$(if $(NEW_NVCC),, because nvcc 12.8 or later was not found),for sm_$(subst $(space),$(comma) sm_,$(CUDA_ARCHS)) and PTX ($(NVCC)))"
+	@echo "  CUDA         $(if $(filter 0,$(CUDA)),left out$(if $(NEW_NVCC),, because nvcc 12.8 or later was not found),$(if $(filter sm,$(KIND)),for sm_$(subst $(space),$(comma) sm_,$(CUDA_ARCHS)) and PTX,as PTX for sm_75 and later$(if $(GPU_ARCHS),$(comma) and for sm_$(GPU_ARCHS)); CUDA=0 leaves it out) ($(NVCC)))"
 
 # ---- rules ----------------------------------------------------------------------------------
 $(BUILD)/apps/%.o: CXXFLAGS += $(APP_FLAGS)
@@ -101,20 +118,31 @@ $(BUILD)/%.o: %.cpp
 	@echo "  c++  $<"
 	@$(CXX) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/cuda/runtime.o: CXXFLAGS += -isystem $(CUDA_HOME)/include
-$(BUILD)/%.cu.o: %.cu
+$(BUILD)/cuda/runtime.o $(BUILD)/tests/cuda/%.o: CXXFLAGS += -isystem $(CUDA_HOME)/include
+$(BUILD)/host/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	@echo "  nvcc $<"
-	@$(NVCC) $(NVCCFLAGS) -Xptxas --warn-on-spills,-Werror $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-	  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) -MMD -MP -MF $@.d -c $< -o $@
+	@echo "  c++  $<"
+	@$(CXX) $(CXXFLAGS) -MMD -MP -x c++ -c $< -o $@
+$(BUILD)/ptx/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  nvcc $< (PTX)"
+	@$(NVCC) $(NVCCFLAGS) $(PTX_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+$(BUILD)/sm/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  nvcc $< (sm_$(subst $(space),$(comma) ,$(CUDA_ARCHS)))"
+	@$(NVCC) $(NVCCFLAGS) $(SM_FLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@ 2> $@.log || { cat $@.log; exit 1; }
 
-link = @mkdir -p $(@D) && echo "  link $@" && $(CXX) $(LDFLAGS) $(filter %.o,$^) -o $@ $(APP_LIBS) $(LDLIBS)
-$(BIN)/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(CORE) ; $(link)
-$(BIN)/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AUDIO) $(CORE) ; $(link)
-$(BIN)/bench: $(call obj,$(wildcard apps/bench*.cpp)) $(COMMON) $(CORE) ; $(link)
-$(BIN)/attention-map: $(call obj,$(wildcard apps/attention_map*.cpp)) $(BUILD)/apps/copy_task.o \
-  $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(CORE) ; $(link)
-$(BIN)/report: $(call obj,$(wildcard apps/report*.cpp)) $(COMMON) $(CORE) ; $(link)
+# Programs and tests in folder $(1) with device code of kind $(2); $(3): what is linked after it.
+link = @mkdir -p $(@D) && echo "  link $@" && $(CXX) $(LDFLAGS) $(filter %.o %.a,$^) -o $@ $(APP_LIBS)
+define app_rules
+$(1)/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(HOST_CORE) $(call variants,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+$(1)/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AUDIO) $(HOST_CORE) $(call variants,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+$(1)/bench: $(call obj,$(wildcard apps/bench*.cpp)) $(COMMON) $(HOST_CORE) $(call variants,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+$(1)/attention-map: $(call obj,$(wildcard apps/attention_map*.cpp)) $(BUILD)/apps/copy_task.o \
+  $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(HOST_CORE) $(call variants,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+endef
+$(eval $(call app_rules,$(BIN),$(KIND),$(LIBS_$(KIND))))
+$(BIN)/report: $(call obj,$(wildcard apps/report*.cpp)) $(COMMON) $(CORE) ; $(link) $(LIBS_$(KIND))
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
@@ -124,34 +152,50 @@ TESTS := $(TEST_LAYERS:%=$(BIN)/test_%)
 test_obj = $(call obj,tests/main.cpp $(wildcard tests/$(1)/*.cpp))
 # Tests are compiled for quick building: their own speed does not matter, the library's does.
 $(BUILD)/tests/%.o: CXXFLAGS := $(CXXFLAGS:-O3=-O1) $(APP_FLAGS)
-$(BIN)/test_tensor: $(call test_obj,tensor) $(TENSOR) ; $(link)
-$(BIN)/test_autograd: $(call test_obj,autograd) $(TENSOR) $(AUTOGRAD) ; $(link)
-$(BIN)/test_nn: $(call test_obj,nn) $(CORE) ; $(link)
-$(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o \
-  $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(CORE) ; $(link)
+define test_rules
+$(1)/test_tensor: $(call test_obj,tensor) $(HOST) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+$(1)/test_autograd: $(call test_obj,autograd) $(HOST) $(AUTOGRAD) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+$(1)/test_nn: $(call test_obj,nn) $(HOST_CORE) $(call variants,$(2)) $(call examples,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+$(1)/test_cuda: $(call test_obj,cuda) $(HOST_CORE) $(call variants,$(2)) $(call examples,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
+endef
+# Those of the CPU need no CUDA toolkit, whatever the programs are built with.
+$(eval $(call test_rules,$(BIN),host,$(LIBS_host)))
+$(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o $(BUILD)/apps/asr_model.o \
+  $(COMMON) $(AUDIO) $(HOST_CORE) $(call variants,host) $(DEVICE_host) ; $(link) $(LIBS_host)
+$(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link) $(LIBS_host)
 
-$(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link)
-
-# ---- the same programs on a virtual CUDA device (tests/vgpu), which runs the PTX of our kernels -----
+# ---- the same tests on CUDA devices --------------------------------------------------------------
+# Real ones, and a virtual one (tests/vgpu) that runs the PTX of our kernels on the CPU.
+.PHONY: test-cuda test-cuda-emulated run-emulated resources check-resources mutants
 ifneq ($(NEW_NVCC),)
 include tests/vgpu/vgpu.mk
-define emulated_rules
-$(BUILD)/ptx$(1)/%.cu.o: %.cu
-	@mkdir -p $$(@D)
-	@echo "  nvcc $$< (PTX for compute_$(1))"
-	@$(NVCC) $(NVCCFLAGS) --no-compress -gencode arch=compute_$(1),code=compute_$(1) -MMD -MP -MF $$@.d -c $$< -o $$@
-DEVICE_$(1) := $(CUDA_SOURCES:%.cu=$(BUILD)/ptx$(1)/%.cu.o) $(BUILD)/cuda/runtime.o
-emulated_link_$(1) = @mkdir -p $$(@D) && echo "  link $$@" && $(CXX) $(LDFLAGS) $$(filter %.o %.a,$$^) \
-  -o $$@ $(APP_LIBS) $(BLAS_LIB) -lpthread
-build/emulated$(1)/bin/test_tensor: $(call test_obj,tensor) $(HOST) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
-build/emulated$(1)/bin/test_autograd: $(call test_obj,autograd) $(HOST) $(AUTOGRAD) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
-build/emulated$(1)/bin/test_nn: $(call test_obj,nn) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
-build/emulated$(1)/bin/test_cuda: $(call test_obj,cuda) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
-build/emulated$(1)/bin/copy: $(call obj,$(wildcard apps/copy*.cpp)) $(COMMON) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
-build/emulated$(1)/bin/asr: $(call obj,$(wildcard apps/asr*.cpp)) $(COMMON) $(AUDIO) $(HOST) $(AUTOGRAD) $(NN) $$(DEVICE_$(1)) $$(VGPU_LIB) ; $$(emulated_link_$(1))
-endef
-EMULATED_ARCHS ?= 75 80
-$(foreach a,$(EMULATED_ARCHS),$(eval $(call emulated_rules,$(a))))
+$(eval $(call test_rules,build/device/bin,$(KIND),$(LIBS_$(KIND))))
+$(eval $(call test_rules,build/emulated/bin,ptx,$(LIBS_host),$(VGPU_LIB)))
+$(eval $(call app_rules,build/emulated/bin,ptx,$(LIBS_host),$(VGPU_LIB)))
+DEVICE_TESTS := test_cuda test_tensor test_autograd test_nn
+EMULATED := $(DEVICE_TESTS:%=build/emulated/bin/%) build/emulated/bin/copy build/emulated/bin/asr
+test-cuda: $(DEVICE_TESTS:%=build/device/bin/%)
+	@tests/device.sh
+run-emulated: $(EMULATED) $(VGPU_TESTS) $(BIN)/make_tones
+	@$(VGPU_OUT)/test_opcodes && $(VGPU_OUT)/test_vgpu
+	@tests/emulated.sh
+test-cuda-emulated: deps
+	@$(MAKE) --no-print-directory run-emulated
+# What the compiler and the virtual device say of each kernel, beside cuda/resources.txt.
+RESOURCES = VGPU_STATS=build/emulated/stats.txt CENTROID_EMULATED=1 build/emulated/bin/test_cuda "[traffic]" > /dev/null && \
+  python3 cuda/resources.py --stats build/emulated/stats.txt $(CUDA_SOURCES:%=$(BUILD)/sm/%.o.log)
+resources: $(DEVICE_sm) build/emulated/bin/test_cuda
+	@$(RESOURCES) --write cuda/resources.txt
+check-resources: $(DEVICE_sm) build/emulated/bin/test_cuda
+	@$(RESOURCES) --check cuda/resources.txt
+# Faults planted in the device code, which the tests have to notice: MUTANTS=8 tries a sample.
+MUTANTS ?= 0
+mutants: build/emulated/bin/test_cuda
+	@python3 tests/vgpu/mutants.py --count $(MUTANTS) --nvcc "$(NVCC) $(NVCCFLAGS) --no-compress -gencode arch=compute_80,code=compute_80" \
+	  --link "$(CXX) $(LDFLAGS) $(call test_obj,cuda) $(HOST_CORE) $(call variants,ptx) $(call examples,ptx) $(DEVICE_ptx) $(VGPU_LIB) $(LIBS_host)"
+else
+test-cuda test-cuda-emulated resources check-resources mutants:
+	@echo "SKIPPED, not passed: $@ needs nvcc 12.8 or later, found $(or $(NVCC),none)"; exit 1
 endif
 
 .PHONY: build-tests run-tests test asan tsan fuzz bench demo report
@@ -178,7 +222,7 @@ fuzz: deps
 run-fuzz: $(FUZZERS:%=$(BIN)/fuzz_%)
 	@for f in $(FUZZERS); do echo "== fuzz $$f"; \
 	  $(BIN)/fuzz_$$f --runs $(FUZZ_RUNS) --seed 1 tests/data/* || exit 1; done
-$(BIN)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/main_corpus.o $(AUDIO) $(CORE) ; $(link)
+$(BIN)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/main_corpus.o $(AUDIO) $(CORE) ; $(link) $(LIBS_$(KIND))
 
 .PHONY: readme
 readme: $(PROGRAMS) $(BIN)/make_tones
@@ -232,7 +276,7 @@ HEADERS := $(wildcard tensor/*.h tensor/*.def autograd/*.h nn/*.h)
 .PHONY: install
 $(LIBRARY): $(CORE)
 	@mkdir -p $(@D)
-	$(CXX) -shared $(LDFLAGS) $^ -o $@ $(LDLIBS)
+	$(CXX) -shared $(LDFLAGS) $^ -o $@ $(LIBS_$(KIND))
 install: $(LIBRARY)
 	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	@for h in $(HEADERS); do install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/centroid/$$h; done

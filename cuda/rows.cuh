@@ -34,8 +34,6 @@ struct RowGroup {
   static constexpr int kValues = kVectors * kWide<T>, kTile = kGroup * kValues;
   static constexpr bool kStream = kStream_;
   static constexpr int kScratch = 2 * kRowThreads / kWarp;  ///< doubles of shared memory
-  static constexpr int kBlocksAtOnce =
-      sizeof(T) == 8 || kStream ? 2 : 3;  ///< per multiprocessor, at least
 
   struct alignas(16) Vector {
     T v[kWide<T>];
@@ -219,8 +217,7 @@ void with_row_group(int64_t n, F&& f) {
 namespace detail {
 
 template <typename Group, typename F>
-__global__ void __launch_bounds__(kRowThreads, Group::kBlocksAtOnce)
-    rows_kernel(int64_t rows, bool wide, F f) {
+__global__ void __launch_bounds__(kRowThreads, 2) rows_kernel(int64_t rows, bool wide, F f) {
   __shared__ double scratch[Group::kScratch];
   Group group(wide, scratch);
   const int64_t step = int64_t{gridDim.x} * Group::kGroups;

@@ -177,6 +177,13 @@ CENTROID_DEVICE void store_columns(float* row, int column, int width, bool align
   }
 }
 
+/// x, as if it could be any number: what is computed from it is computed anew where it is needed,
+/// not kept in registers across the walk over tiles, which has none to spare.
+CENTROID_DEVICE int hidden(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // ---- tiles in shared memory ---------------------------------------------------------------------
 
 /// Rows of W elements in shared memory, in chunks of 16 bytes. Chunk c of row r stands at c ^ s(r):

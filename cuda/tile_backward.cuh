@@ -5,7 +5,8 @@
 // where delta_l = dO_l . O_l, less the gradient of lse_l.
 //
 // One kernel serves twice. With queries as rows a block owns a tile of dQ and walks over keys; with
-// keys as rows it owns a tile of dK and dV and walks over queries: no two blocks add to one number.
+// keys as rows it owns a tile of dK and dV - or one of them, where registers do not hold both - and
+// walks over queries: no two blocks add to one number.
 // The block's tiles of (Q, dO) or (K, V), and one tile each of the other two, are in shared memory.
 // Products alternate between the walking two, so that one arrives while the other is in use.
 #include "cuda/tile.cuh"
@@ -38,6 +39,9 @@ CENTROID_DEVICE Query query_of(const BackwardProblem& a, int b, int64_t base, in
 }
 
 }  // namespace detail
+
+/// What a kernel computes.
+enum class Gradients { q, k, v, kv };
 
 template <typename P, bool kKeyRows>
 constexpr size_t backward_shared_bytes() {
@@ -110,21 +114,20 @@ struct BackwardTiles {
   CENTROID_DEVICE BackwardTiles(const BackwardProblem& a, int b, int h)
       : a0{part(0)},
         a1{part(P::RowTile::kBytes)},
-        b0{{part(2 * P::RowTile::kBytes)},
-           (kKeyRows ? a.q : a.k).head(b, h),
-           kKeyRows ? a.unit : 1},
-        b1{{part(2 * P::RowTile::kBytes + P::ColTile::kBytes)},
-           (kKeyRows ? a.dout : a.v).head(b, h),
-           1},
+        b0{{part(2 * P::RowTile::kBytes)}, kKeyRows ? a.q : a.k, b, h, kKeyRows ? a.unit : 1},
+        b1{{part(2 * P::RowTile::kBytes + P::ColTile::kBytes)}, kKeyRows ? a.dout : a.v, b, h, 1},
         queries(reinterpret_cast<Query*>(part(2 * P::RowTile::kBytes + 2 * P::ColTile::kBytes))) {}
   static CENTROID_DEVICE Element* part(size_t offset) {
     return reinterpret_cast<Element*>(dynamic_shared<unsigned char>() + offset);
   }
 };
 
-template <typename P, bool kKeyRows>
-__global__ void __launch_bounds__(P::kThreads, kKeyRows ? P::kMinBlocksTwo : P::kMinBlocks)
+template <typename P, Gradients kOf>
+__global__ void __launch_bounds__(P::kThreads,
+                                  kOf == Gradients::kv ? P::kMinBlocksTwo : P::kMinBlocks)
     backward_kernel(const BackwardProblem a) {
+  constexpr bool kKeyRows = kOf != Gradients::q, kFirst = kOf != Gradients::v;
+  constexpr bool kSecond = kOf == Gradients::v || kOf == Gradients::kv;
   if constexpr (!P::kAvailable) {
     __trap();
   } else {
@@ -158,8 +161,8 @@ __global__ void __launch_bounds__(P::kThreads, kKeyRows ? P::kMinBlocksTwo : P::
       }
       __syncthreads();  // b1 and the queries are there, b0 is free
       t.b0.start(col0);
-      typename P::Scores scores, dweights;
-      P::multiply(dweights, t.a1, t.b1.tile);
+      typename P::Scores scores, dweights{};
+      if constexpr (kFirst) P::multiply(dweights, t.a1, t.b1.tile);
       t.b0.finish();
       __syncthreads();  // b0 is there
       P::multiply(scores, t.a0, t.b0.tile);
@@ -167,17 +170,17 @@ __global__ void __launch_bounds__(P::kThreads, kKeyRows ? P::kMinBlocksTwo : P::
           a.dropout, base, row0, col0,
           [&](int i, int j) { return kKeyRows ? t.queries[P::col(j)] : mine[kKeyRows ? 0 : i]; },
           scores, dweights);
-      if constexpr (kKeyRows) {
-        P::accumulate(out1, scores, t.b1.tile);
-        __syncthreads();  // b1 is free, and so are the queries
-      }
+      if constexpr (kSecond) P::accumulate(out1, scores, t.b1.tile);
+      if constexpr (kKeyRows) __syncthreads();  // b1 is free, and so are the queries
       if (col0 + P::kCols < walk.end) t.b1.start(col0 + P::kCols);
-      P::accumulate(out0, dweights, t.b0.tile);
+      if constexpr (kFirst) P::accumulate(out0, dweights, t.b0.tile);
     }
     if constexpr (kKeyRows) {
       // Q had been multiplied by scale / ln 2.
-      write_gradient<P>(a.dk, a.dk_aligned, a.k.width, b, h, row0, a.mask.keys, kLn2, out0);
-      write_gradient<P>(a.dv, a.dv_aligned, a.v.width, b, h, row0, a.mask.keys, 1, out1);
+      if constexpr (kFirst)
+        write_gradient<P>(a.dk, a.dk_aligned, a.k.width, b, h, row0, a.mask.keys, kLn2, out0);
+      if constexpr (kSecond)
+        write_gradient<P>(a.dv, a.dv_aligned, a.v.width, b, h, row0, a.mask.keys, 1, out1);
     } else {
       write_gradient<P>(a.dq, a.dq_aligned, a.q.width, b, h, row0, a.mask.queries, a.scale, out0);
     }
@@ -186,17 +189,23 @@ __global__ void __launch_bounds__(P::kThreads, kKeyRows ? P::kMinBlocksTwo : P::
 
 }  // namespace detail
 
-template <typename P, bool kKeyRows>
+template <typename P, Gradients kOf>
 void launch_backward(BackwardProblem a, int64_t heads) {
+  constexpr bool kKeyRows = kOf != Gradients::q;
   a.tiles = static_cast<int>(div_up(kKeyRows ? a.mask.keys : a.mask.queries, P::kRows));
-  launch(detail::backward_kernel<P, kKeyRows>, static_cast<unsigned>(heads * a.tiles), P::kThreads,
+  launch(detail::backward_kernel<P, kOf>, static_cast<unsigned>(heads * a.tiles), P::kThreads,
          backward_shared_bytes<P, kKeyRows>(), a);
 }
 /// The kernels for the gradients that are wanted.
 template <typename P>
 void launch_backward(const BackwardProblem& a, int64_t heads) {
-  if (a.dq.data) launch_backward<P, false>(a, heads);
-  if (a.dk.data || a.dv.data) launch_backward<P, true>(a, heads);
+  if (a.dq.data) launch_backward<P, Gradients::q>(a, heads);
+  if constexpr (P::kTwoResults) {
+    if (a.dk.data || a.dv.data) launch_backward<P, Gradients::kv>(a, heads);
+  } else {
+    if (a.dk.data) launch_backward<P, Gradients::k>(a, heads);
+    if (a.dv.data) launch_backward<P, Gradients::v>(a, heads);
+  }
 }
 
 /// On tensor cores (tile_backward_mma.cu).

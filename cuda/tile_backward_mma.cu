@@ -10,7 +10,7 @@ void backward(const BackwardProblem& a, int64_t heads) {
   const int width = std::max(a.q.width, a.v.width);
   if (width <= 32) return launch_backward<MmaTiles<32, kRounding, 64, 32>>(a, heads);
   if (width <= 64) return launch_backward<MmaTiles<64, kRounding, 64, 32>>(a, heads);
-  launch_backward<MmaTiles<128, kRounding, 64, 32, false>>(a, heads);
+  launch_backward<MmaTiles<128, kRounding, 64, 32>>(a, heads);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ struct FmaTiles {
   static constexpr bool kAvailable = true;
   static constexpr int W = W_, kRows = kRows_, kCols = kCols_, kTx = kTx_;
   static constexpr int kThreads = kRows / 4 * kTx;
+  static constexpr bool kTwoResults = true;
   // Blocks that registers allow, with one result and with two.
   static constexpr int kMinBlocks = kThreads == 256 ? 2
                                     : W < 128       ? 4
@@ -47,14 +48,16 @@ struct FmaTiles {
   /// there for all after the next barrier.
   struct Filler {
     ColTile tile;
-    RowSource from;
+    const HeadRows& rows;
+    int b, h;
     float factor;  // that rows are multiplied by
 
     CENTROID_DEVICE void start(int first) {
+      const RowSource from = rows.head(b, h);
 #if __CUDA_ARCH__ >= 800
       for (int i = static_cast<int>(threadIdx.x); i < kCols * W / 4; i += kThreads) {
         const int r = i / (W / 4), c = i % (W / 4);
-        copy_quad(tile.chunk(r, c), first + r, 4 * c);
+        copy_quad(tile.chunk(r, c), from, first + r, 4 * c);
       }
       asm volatile("cp.async.commit_group;" ::: "memory");
 #else
@@ -74,7 +77,7 @@ struct FmaTiles {
     }
 
    private:
-    CENTROID_DEVICE void copy_quad(float* to, int r, int column) const {
+    static CENTROID_DEVICE void copy_quad(float* to, const RowSource& from, int r, int column) {
 #if __CUDA_ARCH__ >= 800
       const int left = r < from.count ? from.width - column : 0;  // elements that exist
       const float* at = left > 0 ? from.data + r * from.stride + column : from.data;

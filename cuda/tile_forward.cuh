@@ -122,11 +122,12 @@ __global__ void __launch_bounds__(P::kThreads, P::kMinBlocks)
     auto* shared = dynamic_shared<unsigned char>();
     using Element = std::remove_pointer_t<decltype(P::RowTile::data)>;
     const typename P::RowTile q{reinterpret_cast<Element*>(shared)};
-    typename P::Filler k{
-        {reinterpret_cast<Element*>(shared + P::RowTile::kBytes)}, a.k.head(b, h), 1};
+    typename P::Filler k{{reinterpret_cast<Element*>(shared + P::RowTile::kBytes)}, a.k, b, h, 1};
     typename P::Filler v{
         {reinterpret_cast<Element*>(shared + P::RowTile::kBytes + P::ColTile::kBytes)},
-        a.v.head(b, h),
+        a.v,
+        b,
+        h,
         1};
     P::fill(q, a.q.head(b, h), l0, a.unit);
     const Span span = span_of(a.mask, b, l0, P::kRows);

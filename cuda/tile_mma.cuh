@@ -78,11 +78,13 @@ CENTROID_DEVICE void load_matrices(uint32_t (&x)[4], const void* row) {
 
 }  // namespace detail
 
-template <int W_, Rounding kRounding, int kRows_, int kCols_, bool kStaged = true>
+template <int W_, Rounding kRounding, int kRows_, int kCols_>
 struct MmaTiles {
   static constexpr bool kAvailable = detail::kTensorCores;
   static constexpr int W = W_, kRows = kRows_, kCols = kCols_;
   static constexpr int kThreads = kRows / 16 * kWarp;
+  /// Whether registers hold two results of a tile.
+  static constexpr bool kTwoResults = W < 128;
   // Blocks that registers allow, with one result and with two.
   static constexpr int kMinBlocks = W >= 128 ? 2 : W >= 64 ? 3 : 4;
   static constexpr int kMinBlocksTwo = kMinBlocks - 1;
@@ -96,13 +98,7 @@ struct MmaTiles {
   using Output = float[kFragRows][kOutCols];
   static_assert(kCols == 32);  // see keep
 
-  /// The thread's number, as if it could change: else the addresses of all that a thread touches in
-  /// a tile would be kept in registers, across the walk over tiles, and there are none to spare.
-  static CENTROID_DEVICE int thread() {
-    int x = static_cast<int>(threadIdx.x);
-    asm volatile("" : "+r"(x));
-    return x;
-  }
+  static CENTROID_DEVICE int thread() { return hidden(static_cast<int>(threadIdx.x)); }
   static CENTROID_DEVICE int lane() { return thread() % kWarp; }
   static CENTROID_DEVICE int warp_row() { return thread() / kWarp * 16; }
   static CENTROID_DEVICE int row(int i) { return warp_row() + lane() / 4 + 8 * i; }
@@ -132,19 +128,18 @@ struct MmaTiles {
   }
 
   /// Fills a tile while the block computes: `start` asks for the numbers, `finish` rounds them and
-  /// needs the tile to be free; what it leaves is there for all after the next barrier. Unless
-  /// staged, `finish` also asks: the registers are needed for results.
+  /// needs the tile to be free; what it leaves is there for all after the next barrier.
   struct Filler {
-    static constexpr int kQuads = kStaged ? kCols * W / 4 / kThreads : 0;
+    static constexpr int kQuads = kCols * W / 4 / kThreads;
     ColTile tile;
-    RowSource from;
-    float factor;
-    int pending;  // the first row asked for
-    float4 quads[kQuads + 1];
+    const HeadRows& rows;
+    int b, h;
+    float factor;  // that rows are multiplied by
+    float4 quads[kQuads];
 
     CENTROID_DEVICE void start(int first) {
-      pending = first;
       const int me = thread();
+      const RowSource from = rows.head(hidden(b), h);
 #pragma unroll
       for (int n = 0; n < kQuads; ++n) {
         const int i = me + n * kThreads;
@@ -152,7 +147,6 @@ struct MmaTiles {
       }
     }
     CENTROID_DEVICE void finish() {
-      if (!kStaged) fill(tile, from, pending, factor);
       const int me = thread();
 #pragma unroll
       for (int n = 0; n < kQuads; ++n) {

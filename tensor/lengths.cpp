@@ -14,7 +14,10 @@ int64_t Lengths::sum() const { return std::accumulate(values_.begin(), values_.e
 Tensor Lengths::tensor(Device device) const {
   if (empty()) return {};
   if (!tensor_.defined() || tensor_.device() != device) {
-    tensor_ = from_vector(values_, {size()}, device);
+    // Equal lengths, the usual case of none given, are filled in on the device: nothing is copied.
+    const bool equal = std::equal(values_.begin() + 1, values_.end(), values_.begin());
+    tensor_ = equal ? full({size()}, static_cast<double>(values_[0]), DType::i64, device)
+                    : from_vector(values_, {size()}, device);
   }
   return tensor_;
 }

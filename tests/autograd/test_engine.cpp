@@ -122,7 +122,7 @@ TEST_CASE("gradients of leaves are dense") {
   CHECK(view.grad().shape() == Shape{4, 3});
 }
 
-TEST_CASE("a chain of a million operations runs and is freed without recursion") {
+TEST_CASE("a chain of a million operations runs and is freed without recursion", "[host]") {
   constexpr int kLength = 1000000;
   const Tensor x = leaf({1});
   {
@@ -150,7 +150,7 @@ TEST_CASE("a second backward throws unless the first retained the graph") {
   CHECK(mismatch(x.grad(), {8, 12}) == "");
 }
 
-TEST_CASE("saved values are freed on the way") {
+TEST_CASE("saved values are freed on the way", "[host]") {
   const Tensor x = leaf(std::vector<double>(1000, 0.5));
   const uint64_t before = allocator({}).stats().active;
   const Tensor y = sum(exp(exp(exp(x))));

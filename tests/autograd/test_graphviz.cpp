@@ -41,7 +41,7 @@ TEST_CASE("write_dot of a tensor without history is one box, and of an undefined
              Catch::Contains("missing/x.dot"));
 }
 
-TEST_CASE("write_dot of a long chain does not recurse") {
+TEST_CASE("write_dot of a long chain does not recurse", "[host]") {
   TempDir dir;
   Tensor y = param({1});
   for (int i = 0; i < 50000; ++i) y = y + 1.0;

@@ -84,7 +84,7 @@ TEST_CASE("recomputed gradients are bit-identical, with dropout and shared weigh
   }
 }
 
-TEST_CASE("recompute keeps only the inputs of the segments") {
+TEST_CASE("recompute keeps only the inputs of the segments", "[host]") {
   Model model(6, 64);
   Rng data(9);
   const Tensor x = randn({500, 64}, data, DType::f32);
@@ -252,7 +252,7 @@ TEST_CASE("exceptions leave recording, choices and generators as they were") {
   CHECK_FALSE(x.grad().defined());
 }
 
-TEST_CASE("a long chain of recomputed segments runs and is freed without recursion") {
+TEST_CASE("a long chain of recomputed segments runs and is freed without recursion", "[host]") {
   const Tensor x = param({1});
   Tensor y = x;
   const auto f = [](const Tensors& in) { return Tensors{in[0] * 1.0}; };

@@ -85,7 +85,7 @@ TEST_CASE("cuda: cross_entropy reports a target out of range when its results ar
 TEST_CASE("cuda: the mean losses of nn, which do not wait for the device") {
   Rng rng(4);
   const auto with_gradient = [](const Tensor& logits, const auto& loss_of) -> Tensors {
-    const Tensor x = raw::clone(logits);
+    Tensor x = raw::clone(logits);
     x.set_requires_grad();
     const Tensor loss = loss_of(x);
     backward(loss);

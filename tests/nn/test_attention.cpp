@@ -192,7 +192,7 @@ TEST_CASE("battery: a causal output does not change with the future") {
   });
 }
 
-TEST_CASE("battery: gradients are those of the differences, the choices replayed") {
+TEST_CASE("battery: gradients are those of the differences, the choices replayed", "[slow]") {
   for_each_variant([](Attention& attention, const Mode& mode) {
     const Sizes s{.batch = 2,
                   .heads = 2,
@@ -251,7 +251,7 @@ TEST_CASE("battery: replaying the recorded choices repeats the call") {
   });
 }
 
-TEST_CASE("battery: the same bits on any number of threads") {
+TEST_CASE("battery: the same bits on any number of threads", "[slow]") {
   const int before = num_threads();
   for_each_variant([](Attention& attention, const Mode& mode) {
     // Large enough that loops are cut into several chunks.
@@ -308,7 +308,7 @@ TEST_CASE("battery: in its limit case a variant is full attention, output and gr
   }
 }
 
-TEST_CASE("battery: lengths of 1 and prime sizes") {
+TEST_CASE("battery: lengths of 1 and prime sizes", "[slow]") {
   for_each_variant([](Attention& attention, const Mode& mode) {
     for (int64_t queries : {1, 2, 13, 67}) {
       for (int64_t keys : {1, 13, 71}) {

@@ -64,7 +64,7 @@ Tensor at_once(Attention& attention, const Heads& x) {
 
 // ---- attention ----------------------------------------------------------------------------------
 
-TEST_CASE("every causal variant: steps give the rows of the whole") {
+TEST_CASE("every causal variant: steps give the rows of the whole", "[slow]") {
   for (const std::string& spec : causal_specs()) {
     DYNAMIC_SECTION(spec) {
       const auto attention = make_attention(spec);

@@ -45,7 +45,7 @@ TEST_CASE("the same seed gives the same layer") {
   CHECK_FALSE(same_bits(first.weight, other.weight));
 }
 
-TEST_CASE("Embedding picks rows and spreads their gradient") {
+TEST_CASE("Embedding picks rows and spreads their gradient", "[host]") {
   Rng rng(1);
   const Embedding embedding(5, 3, rng);
   const Tensor index = from_vector(std::vector<int64_t>{4, 0, 4}, {3});

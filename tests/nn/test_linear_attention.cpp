@@ -113,7 +113,7 @@ TEST_CASE("linear and causal-linear are the same where both can be called") {
              Contains("linear: this variant cannot be causal"));
 }
 
-TEST_CASE("random features estimate softmax attention, the better the more there are") {
+TEST_CASE("random features estimate softmax attention, the better the more there are", "[slow]") {
   // Short vectors: the variance of the estimate grows exponentially with |q + k|^2.
   Problem p = make_problem(12, 12);
   p.q = raw::mul(p.q, 0.5);
@@ -193,7 +193,7 @@ TEST_CASE("values of any size give finite weights that sum to 1") {
   }
 }
 
-TEST_CASE("a long causal sequence takes memory in proportion to its length") {
+TEST_CASE("a long causal sequence takes memory in proportion to its length", "[host]") {
   const auto attention = make_attention("causal-linear");
   const auto peak_at = [&](int64_t length) {
     Rng rng(1);

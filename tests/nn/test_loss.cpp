@@ -44,7 +44,7 @@ TEST_CASE("cross entropy: mean over what is not ignored, smoothing, sum") {
   CHECK(nn::cross_entropy(logits, targets, -100, 0.1).item() == Approx(smooth / 2));
 }
 
-TEST_CASE("cross entropy of nothing is an error, its sum is 0") {
+TEST_CASE("cross entropy of nothing is an error, its sum is 0", "[host]") {
   const Tensor logits = zeros({2, 3});
   CHECK_THAT(error_of([&] {
                nn::cross_entropy(logits, labels({7, 7}), 7);
@@ -115,7 +115,7 @@ TEST_CASE("ctc: an infeasible item is an error that names it, or counts as 0 whe
   CHECK(raw::global_norm({raw::select(logits.grad(), 0, 2)}) > 0);
 }
 
-TEST_CASE("ctc: bad input is named") {
+TEST_CASE("ctc: bad input is named", "[host]") {
   const Tensor logits = zeros({1, 3, 4});
   CHECK_THAT(error_of([&] { nn::ctc(logits, {}, {{1}, {2}}); }), Contains("2 targets for a batch"));
   CHECK_THAT(error_of([&] { nn::ctc(zeros({3, 4}), {}, {{1}}); }), Contains("(B, T, V)"));

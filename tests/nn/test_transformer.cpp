@@ -151,7 +151,7 @@ TEST_CASE("Encoder: a causal one is a language model's body: no output sees the 
                  prefix(seeing->forward(x, {}, {}).first, 3)) != "");
 }
 
-TEST_CASE("Encoder: gradients of all parameters are those of the differences") {
+TEST_CASE("Encoder: gradients of all parameters are those of the differences", "[host]") {
   for (const TransformerOptions& options : kinds()) {
     const auto encoder = make<Encoder>(options);
     Rng rng(2);
@@ -232,7 +232,7 @@ TEST_CASE("Decoder: gradients of all parameters and of the memory") {
   CHECK(not_zero(prefix(item(memory.grad(), 1), 3)) != "");
 }
 
-TEST_CASE("a decoder over an encoder learns one batch by heart") {
+TEST_CASE("a decoder over an encoder learns one batch by heart", "[slow]") {
   TransformerOptions options = small();
   options.layers = 1;
   options.width = 16;

@@ -111,7 +111,7 @@ TEST_CASE("absurd sizes are refused before any arithmetic wraps") {
   CHECK(a.stats().active == before.active);
 }
 
-TEST_CASE("tensors return their memory, aligned to 64 bytes") {
+TEST_CASE("tensors return their memory, aligned to 64 bytes", "[host]") {
   CachingAllocator& a = allocator({});
   const uint64_t before = a.stats().active;
   {

@@ -97,7 +97,7 @@ std::vector<Sizes> all_sizes() {
 
 // ---- tile_attention -----------------------------------------------------------------------------
 
-TEST_CASE("tile_attention is its composition: results, log-sums and gradients in f64") {
+TEST_CASE("tile_attention is its composition: results, log-sums and gradients in f64", "[host]") {
   const OneThread one;
   for (const Mask& m : kMasks) {
     uint64_t seed = 0;
@@ -116,7 +116,7 @@ TEST_CASE("tile_attention is its composition: results, log-sums and gradients in
   }
 }
 
-TEST_CASE("tile_attention in f32 errs no more than twice what its composition does") {
+TEST_CASE("tile_attention in f32 errs no more than twice what its composition does", "[host]") {
   const OneThread one;
   for (const Mask& m : kMasks) {
     INFO(m.name);
@@ -205,7 +205,7 @@ TEST_CASE("tile_attention gives the same bits from any memory layout") {
   }
 }
 
-TEST_CASE("tile_attention gives the same bits on any number of threads, also with one head") {
+TEST_CASE("tile_attention gives the same bits on any number of threads, also with one head", "[host]") {
   for (const Sizes& s : {Sizes{1, 1, 130, 1100, 16, 16}, Sizes{1, 1, 65, 4200, 8, 3},
                          Sizes{2, 3, 130, 600, 16, 16}}) {
     KeyMask mask;
@@ -219,7 +219,7 @@ TEST_CASE("tile_attention gives the same bits on any number of threads, also wit
   }
 }
 
-TEST_CASE("tile_attention_backward computes what is asked for and takes missing cotangents as 0") {
+TEST_CASE("tile_attention_backward computes what is asked for and takes missing cotangents as 0", "[host]") {
   KeyMask mask;
   Problem p = make_problem({2, 2, 9, 70, 5, 3}, kMasks[2], 3, &mask);
   const Attended y = raw::tile_attention(p.q, p.k, p.v, mask, p.scale);
@@ -264,7 +264,7 @@ std::pair<Tensor, Tensor> best_reference(const Problem& p, int64_t k) {
 
 }  // namespace
 
-TEST_CASE("the best keys are the topk of the masked scores; missing ones are -1") {
+TEST_CASE("the best keys are the topk of the masked scores; missing ones are -1", "[host]") {
   const OneThread one;
   for (const Mask& m : kMasks) {
     INFO(m.name);
@@ -288,7 +288,7 @@ TEST_CASE("the best keys are the topk of the masked scores; missing ones are -1"
   }
 }
 
-TEMPLATE_TEST_CASE("of equally good keys the lower ones are kept, in order", "", float, double) {
+TEMPLATE_TEST_CASE("of equally good keys the lower ones are kept, in order", "[host]", float, double) {
   // Head size 1 and small whole numbers: keys tie exactly, and for query 0 all of them do.
   Rng rng(8);
   std::vector<TestType> queries(70), keys(200);
@@ -314,7 +314,7 @@ TEMPLATE_TEST_CASE("of equally good keys the lower ones are kept, in order", "",
 
 // ---- arguments ----------------------------------------------------------------------------------
 
-TEST_CASE("attention explains arguments that do not fit") {
+TEST_CASE("attention explains arguments that do not fit", "[host]") {
   const Problem p = make_problem({2, 3, 5, 7, 4, 3}, 1);
   const auto tile = [&](const Tensor& q, const Tensor& k, const Tensor& v, const KeyMask& mask = {},
                         double dropout = 0) {

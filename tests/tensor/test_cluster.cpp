@@ -134,7 +134,7 @@ TEST_CASE("a hash bit needs a projection above the bias, and equal rows have equ
 
 // ---- k-means ------------------------------------------------------------------------------------
 
-TEST_CASE("k-means: two points end up as the two centroids, for 1 to 64 bits") {
+TEST_CASE("k-means: two points end up as the two centroids, for 1 to 64 bits", "[host]") {
   for (int bits = 1; bits <= kBits; ++bits) {
     const int64_t all = low_bits(-1, bits);
     Rng rng(bits);
@@ -151,7 +151,7 @@ TEST_CASE("k-means: two points end up as the two centroids, for 1 to 64 bits") {
   }
 }
 
-TEST_CASE("k-means: as many clusters as there are different codes reach distance 0") {
+TEST_CASE("k-means: as many clusters as there are different codes reach distance 0", "[host]") {
   for (uint64_t seed = 1; seed < 9; ++seed) {
     Rng rng(seed);
     Codes one_hot;
@@ -174,7 +174,7 @@ TEST_CASE("k-means: as many clusters as there are different codes reach distance
 
 TEST_CASE(
     "k-means takes Lloyd steps from evenly spaced codes, refills empty clusters, and ends "
-    "with the nearest centroids") {
+    "with the nearest centroids", "[host]") {
   int empty = 0;
   for (const size_t n : {2, 3, 7, 97, 211, 509}) {
     for (const int64_t clusters : {1, 2, 3, 17, 100}) {
@@ -206,7 +206,7 @@ TEST_CASE(
   CHECK(empty > 0);  // or refilling was not tested
 }
 
-TEST_CASE("k-means counts more members than a byte holds, in any number of parts") {
+TEST_CASE("k-means counts more members than a byte holds, in any number of parts", "[host]") {
   Rng rng(3);
   const Codes codes = lumpy_codes(5003, 4, 9, rng);
   for (const int64_t clusters : {1, 5}) {
@@ -228,7 +228,7 @@ TEST_CASE("k-means counts more members than a byte holds, in any number of parts
   }
 }
 
-TEST_CASE("k-means: items have their own lengths and clusters, and padding does not matter") {
+TEST_CASE("k-means: items have their own lengths and clusters, and padding does not matter", "[host]") {
   Rng rng(5);
   const int64_t n = 97;
   const std::vector<int64_t> lengths{97, 40, 1, 0, 5}, clusters{10, 7, 1, 1, 9};
@@ -264,7 +264,7 @@ TEST_CASE("cluster_counts: at most one per query, at least one; fractions are of
   CHECK(raw::cluster_counts({.clusters = 0.25}, lengths).values() == Codes{25, 2, 1, 1});
 }
 
-TEST_CASE("cluster_queries: labels, counts, order and codes fit to each other") {
+TEST_CASE("cluster_queries: labels, counts, order and codes fit to each other", "[host]") {
   for (const int64_t n : {1, 2, 13, 101, 4099}) {
     Rng rng(n, "queries");
     const Tensor q = randn({3, 2, n, 5}, rng, DType::f32);

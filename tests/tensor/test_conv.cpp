@@ -176,7 +176,7 @@ TEST_CASE("convolutions give the same bits on any number of threads") {
   }));
 }
 
-TEST_CASE("a NaN reaches the outputs whose windows hold it") {
+TEST_CASE("a NaN reaches the outputs whose windows hold it", "[host]") {
   const Tensor x = zeros({1, 1, 9}, DType::f64);
   x.data<double>()[4] = kNan;
   for (const int64_t channels : {1, 2}) {

@@ -89,7 +89,7 @@ TEST_CASE("ctc sums over exactly the paths that read as the target") {
   CHECK(infeasible > 50);
 }
 
-TEST_CASE("ctc's gradient is the derivative of its loss") {
+TEST_CASE("ctc's gradient is the derivative of its loss", "[host]") {
   Rng rng(2);
   for (const auto& [time, classes, blank, target] :
        std::vector<std::tuple<int64_t, int64_t, int64_t, std::vector<int32_t>>>{
@@ -183,7 +183,7 @@ TEST_CASE("ctc in f32 differs from f64 by the rounding of its result") {
   CHECK(mismatch(a.dlogits, b.dlogits, 0, 1e-7) == "");
 }
 
-TEST_CASE("ctc with certain and impossible classes") {
+TEST_CASE("ctc with certain and impossible classes", "[host]") {
   const Tensor logits = full({1, 4, 3}, -kInf, DType::f64);
   for (int t = 0; t < 4; ++t) logits.data<double>()[t * 3 + (t % 2 ? 0 : 1)] = 5;
   const auto certain = ctc_of(logits, {1, 1});
@@ -194,7 +194,7 @@ TEST_CASE("ctc with certain and impossible classes") {
   CHECK(mismatch(impossible.dlogits, zeros({1, 4, 3}), 0, 0) == "");
 }
 
-TEST_CASE("ctc lets a NaN through to its item's loss and gradient") {
+TEST_CASE("ctc lets a NaN through to its item's loss and gradient", "[host]") {
   const Tensor logits = zeros({2, 3, 3}, DType::f64);
   logits.data<double>()[4] = kNan;
   const auto got = raw::ctc(logits, from_vector<int32_t>({1, 1}, {2, 1}), {}, {}, 0, true);
@@ -219,7 +219,7 @@ TEST_CASE("ctc gives the same bits on any number of threads") {
   }));
 }
 
-TEST_CASE("ctc explains what does not fit") {
+TEST_CASE("ctc explains what does not fit", "[host]") {
   const Tensor x = zeros({2, 4, 3});
   const Tensor good = from_vector<int32_t>({1, 2, 2, 1}, {2, 2});
   const auto with = [&](const Tensor& targets, const Lengths& frames, const Lengths& counts,

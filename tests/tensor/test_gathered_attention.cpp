@@ -98,7 +98,7 @@ std::vector<Tensor> listed_composed(const Listed& x, bool with_extra) {
 
 }  // namespace
 
-TEST_CASE("gathered_attention is dense attention under the mask that its lists make") {
+TEST_CASE("gathered_attention is dense attention under the mask that its lists make", "[slow]") {
   const OneThread one;
   uint64_t seed = 0;
   for (const Sizes& s : {Sizes{2, 3, 65, 67, 33, 17}, Sizes{1, 1, 130, 64, 64, 64},

@@ -188,7 +188,7 @@ TEST_CASE("one_hot marks one class per row") {
   CHECK(wide.data<int32_t>()[40000] == 1);
 }
 
-TEST_CASE("an index outside the tensor is named with its position") {
+TEST_CASE("an index outside the tensor is named with its position", "[host]") {
   const Tensor x = zeros({2, 5}), index = ints({0, 1, 2, 7, 9, 0}, {2, 3});
   CHECK(error_of([&] { raw::gather(x, 1, index); }) ==
         "gather: index 7 at position (1, 0) outside [0, 5)");
@@ -213,7 +213,7 @@ TEST_CASE("an index outside the tensor is named with its position") {
         }) == "index_select: index 0 at position (0,) outside [0, 0)");
 }
 
-TEST_CASE("the first bad index of many chunks is the one reported") {
+TEST_CASE("the first bad index of many chunks is the one reported", "[host]") {
   Ints values(100000, 3);
   values[70000] = 8;
   values[99999] = -1;

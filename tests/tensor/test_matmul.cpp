@@ -114,7 +114,7 @@ TEMPLATE_TEST_CASE("matmul broadcasts batch dimensions", "", float, double) {
   check({70, 2, 3}, {70, 3, 2}, {70});  // more items than panels
 }
 
-TEST_CASE("matmul reads heads of (B, L, H, E) memory without copies") {
+TEST_CASE("matmul reads heads of (B, L, H, E) memory without copies", "[host]") {
   Rng rng(3);
   for (int64_t length : {5, 230}) {  // below and above the work that makes a call worthwhile
     const Tensor q = randn({2, length, 3, 8}, rng), k = randn({2, length, 3, 8}, rng);
@@ -137,7 +137,7 @@ TEST_CASE("matmul walks batch dimensions in any order of memory") {
   CHECK(product_excess<double>(raw::matmul(a, b), flat(a), flat(b)) == "");
 }
 
-TEST_CASE("matmul uses transposed views as they are") {
+TEST_CASE("matmul uses transposed views as they are", "[host]") {
   const Tensor a = ones({300, 40}), b = ones({300, 50});
   const auto before = allocator({}).stats().allocations;
   const Tensor y = raw::matmul(raw::transpose(a, 0, 1), b);
@@ -175,7 +175,7 @@ TEST_CASE("matmul of a batch with one shared matrix is one tall product") {
   CHECK(same_bits(raw::matmul(part, w), raw::matmul(raw::contiguous(part), w)));
 }
 
-TEST_CASE("matmul lets NaN and infinity through, also times 0, and only to their rows") {
+TEST_CASE("matmul lets NaN and infinity through, also times 0, and only to their rows", "[host]") {
   const Tensor a = zeros({20, 30}, DType::f64), b = zeros({30, 10}, DType::f64);
   a.data<double>()[3 * 30 + 29] = kNan;
   b.data<double>()[17 * 10 + 4] = kInf;

@@ -144,7 +144,7 @@ TEMPLATE_TEST_CASE("masked_softmax keeps valid keys only, zeros elsewhere", "", 
   }
 }
 
-TEST_CASE("masked_softmax does not look at masked entries") {
+TEST_CASE("masked_softmax does not look at masked entries", "[host]") {
   const Tensor x = full({1, 1, 2, 3}, kNan);
   for (int64_t i : {0, 3, 4}) x.data<float>()[i] = 1;
   CHECK(mismatch(raw::masked_softmax(x, 1, {}, Lengths({2}), true), {1, 0, 0, 0.5, 0.5, 0}) == "");
@@ -204,7 +204,7 @@ PlainNorm<T> plain_norm(const Tensor& x, const Tensor& gain, const Tensor& bias,
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("layer_norm and its gradients agree with plain sums", "", float, double) {
+TEMPLATE_TEST_CASE("layer_norm and its gradients agree with plain sums", "[host]", float, double) {
   Rng rng(3);
   const DType dtype = dtype_of<TestType>();
   for (const Shape& shape :
@@ -244,7 +244,7 @@ TEST_CASE("layer_norm without gain and bias is layer_norm with 1 and 0") {
                  1e-15) == "");
 }
 
-TEST_CASE("layer_norm handles constant rows, empty batches and NaN") {
+TEST_CASE("layer_norm handles constant rows, empty batches and NaN", "[host]") {
   const auto constant = raw::layer_norm(full({2, 4}, 7), {}, {});
   CHECK(mismatch(constant.y, zeros({2, 4})) == "");
   CHECK(raw::layer_norm(empty({0, 4}), {}, {}).y.shape() == Shape{0, 4});
@@ -338,7 +338,7 @@ TEST_CASE("cross_entropy gives ignored positions loss 0 and gradient 0, whatever
   CHECK(mismatch(y.dlogits, {0, 0, 0, kNan, kNan, kNan}) == "");
 }
 
-TEST_CASE("cross_entropy names the target that is no class") {
+TEST_CASE("cross_entropy names the target that is no class", "[host]") {
   const Tensor x = zeros({2, 2, 5});
   const auto with = [&](const Tensor& targets, double smoothing = 0) {
     return error_of([&] { raw::cross_entropy(x, targets, -100, smoothing, true); });

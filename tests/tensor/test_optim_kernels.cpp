@@ -108,7 +108,7 @@ TEMPLATE_TEST_CASE("adam_step: Adam, AdamW and both kinds of RAdam's steps", "",
   }
 }
 
-TEST_CASE("sum_squares adds in double precision") {
+TEST_CASE("sum_squares adds in double precision", "[host]") {
   Rng rng(3);
   for (const int64_t n : {0, 1, 1000, 100003}) {
     const Tensor x = randn({n}, rng, DType::f32), y = zeros({1}, DType::f64);
@@ -139,7 +139,7 @@ TEST_CASE("optimiser steps and sum_squares give the same bits on any number of t
   }));
 }
 
-TEST_CASE("a NaN gradient makes its own weight NaN and no other") {
+TEST_CASE("a NaN gradient makes its own weight NaN and no other", "[host]") {
   const Tensor w = ones({3}), dw = zeros({3}), m = zeros({3}), v = zeros({3});
   dw.data<float>()[1] = static_cast<float>(kNan);
   cpu::adam_step({{w, dw, m, v, 0, 0.1, 0.001, 1}}, {}, {1e-3, 0.9, 0.999, 1e-8, false});
@@ -148,7 +148,7 @@ TEST_CASE("a NaN gradient makes its own weight NaN and no other") {
 
 TEST_CASE(
     "a list of parameters is stepped as each alone, whatever their sizes "
-    "and dtypes") {
+    "and dtypes", "[host]") {
   Rng rng(5);
   std::vector<AdamTensors> list, alone;
   for (const int64_t n : {1, 40000, 0, 32768, 7}) {
@@ -198,7 +198,7 @@ TEST_CASE(
   CHECK(mismatch(w, other, 1e-14, 1e-14) == "");
 }
 
-TEST_CASE("ema_step moves averages towards values") {
+TEST_CASE("ema_step moves averages towards values", "[host]") {
   const Tensor average = full({3}, 2), value = full({3}, 6);
   cpu::ema_step({{average, value}}, 0.25);
   CHECK(mismatch(average, {3, 3, 3}) == "");

@@ -327,7 +327,7 @@ TEST_CASE("where picks and broadcasts, for every dtype") {
              Contains("where: shapes do not broadcast"));
 }
 
-TEST_CASE("outputs that bypass the caches are complete and equal small ones") {
+TEST_CASE("outputs that bypass the caches are complete and equal small ones", "[slow]") {
   const int64_t rows = 5003, n = 1001;  // rows that share cache lines; 20 MB
   Rng rng(3);
   const Tensor a = raw::normal({rows, n}, rng), row = raw::normal({n}, rng);

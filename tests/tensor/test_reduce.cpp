@@ -94,7 +94,7 @@ TEST_CASE("f32 sums are accurate") {
   CHECK(raw::sum(z).item() == 20000 - 8192);
 }
 
-TEST_CASE("results are the same bits for any number of threads") {
+TEST_CASE("results are the same bits for any number of threads", "[slow]") {
   Rng rng(3);
   const Tensor x = raw::normal({1003, 1009}, rng);
   const auto run = [&](int threads) {

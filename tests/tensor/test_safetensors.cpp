@@ -101,7 +101,7 @@ TEST_CASE("any strides and shapes save and read back bit for bit") {
   }
 }
 
-TEST_CASE("data starts at a multiple of 8 and every tensor at one of its element size") {
+TEST_CASE("data starts at a multiple of 8 and every tensor at one of its element size", "[host]") {
   const TempDir dir;
   std::map<std::string, Tensor> tensors;
   tensors["a"] = zeros({3}, DType::u8);

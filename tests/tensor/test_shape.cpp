@@ -71,7 +71,7 @@ TEST_CASE("dtypes have names, sizes and kinds") {
   CHECK_FALSE(is_float(DType::i64));
 }
 
-TEST_CASE("devices are read from text") {
+TEST_CASE("devices are read from text", "[host]") {
   CHECK(parse_device("cpu") == Device{});
   CHECK(parse_device("cuda") == Device{DeviceKind::cuda, 0});
   CHECK(parse_device("cuda:3") == Device{DeviceKind::cuda, 3});

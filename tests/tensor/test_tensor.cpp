@@ -49,7 +49,7 @@ TEST_CASE("impossible sizes are errors") {
         }) == "from_vector: shape (2, 2) needs 4 values, got 3");
 }
 
-TEST_CASE("data asks for the tensor's own dtype") {
+TEST_CASE("data asks for the tensor's own dtype", "[host]") {
   const Tensor x = zeros({2});
   CHECK(x.data<float>()[1] == 0);
   CHECK(error_of([&] { x.data<double>(); }) ==

@@ -32,7 +32,7 @@ bool shares(const Tensor& a, const Tensor& b) { return a.impl().storage == b.imp
 
 }  // namespace
 
-TEST_CASE("transpose and permute reorder dimensions without copying") {
+TEST_CASE("transpose and permute reorder dimensions without copying", "[host]") {
   const Tensor x = counting({2, 3, 4});
   const Tensor y = raw::transpose(x, 0, -1);
   CHECK(shares(x, y));
@@ -98,7 +98,7 @@ TEST_CASE("expand repeats without copying") {
   CHECK_THAT(error_of([&] { raw::expand(x, {3, -1}); }), Contains("expand"));
 }
 
-TEST_CASE("reshape is a view where strides allow and a copy elsewhere") {
+TEST_CASE("reshape is a view where strides allow and a copy elsewhere", "[host]") {
   const Tensor x = counting({4, 6});
   CHECK(shares(x, raw::reshape(x, {2, 2, -1})));
   CHECK(raw::reshape(x, {2, 2, -1}).shape() == Shape{2, 2, 6});
@@ -160,7 +160,7 @@ TEST_CASE("contiguous copies only what needs it, clone always") {
   CHECK(raw::clone(zeros({0, 2})).shape() == Shape{0, 2});
 }
 
-TEST_CASE("copies of any layout keep every element") {
+TEST_CASE("copies of any layout keep every element", "[host]") {
   Rng rng(1);
   const Tensor x = randn({5, 37, 3, 70}, rng, DType::f32);
   for (const Dims& order : {Dims{0, 1, 2, 3}, Dims{3, 2, 1, 0}, Dims{0, 2, 1, 3}, Dims{1, 0, 3, 2},
@@ -179,7 +179,7 @@ TEST_CASE("copies of any layout keep every element") {
   CHECK(by_hand(rows) == by_hand(raw::expand(counting({4}), {9, 4})));
 }
 
-TEST_CASE("large copies are complete, aligned or not") {
+TEST_CASE("large copies are complete, aligned or not", "[host]") {
   const int64_t n = 5 << 20;
   Rng rng(2);
   const Tensor x = raw::uniform({n + 8}, rng);
@@ -245,7 +245,7 @@ TEST_CASE("bf16 rounds once, to nearest even") {
   CHECK(bits(1.0 + 3 * 0x1p-8 - 0x1p-40, DType::f64) == 0x3f81);
 }
 
-TEST_CASE("to keeps tensors that are there already and refuses devices this build lacks") {
+TEST_CASE("to keeps tensors that are there already and refuses devices this build lacks", "[host]") {
   const Tensor x = zeros({2});
   CHECK(raw::to(x, {}).bytes() == x.bytes());
   CHECK_THAT(error_of([&] { raw::to(x, {DeviceKind::cuda, 0}); }), Contains("no CUDA"));

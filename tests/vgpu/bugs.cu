@@ -39,7 +39,8 @@ __global__ void exit_before_barrier(float* y, int n) {
   __shared__ float s[kThreads];
   if (kBug && threadIdx.x >= n) return;
   s[threadIdx.x] = y[threadIdx.x];
-  __syncthreads();  // bug: exit before a barrier
+  // Of a warp that stays only in part, and of one that leaves as a whole.
+  __syncthreads();  // bug: exit before a barrier, exit of a warp before a barrier
   y[threadIdx.x] = s[n - 1 - threadIdx.x % n];
 }
 
@@ -207,9 +208,11 @@ void map_exact(bool buggy) {
   finish();
 }
 
+template <int kStaying>
 void run_exit(bool buggy) {
   const Buffer<float> y(ones(kThreads));
-  (buggy ? exit_before_barrier<true> : exit_before_barrier<false>)<<<1, kThreads>>>(y.data(), 48);
+  const auto kernel = buggy ? exit_before_barrier<true> : exit_before_barrier<false>;
+  kernel<<<1, kThreads>>>(y.data(), kStaying);
   finish();
 }
 
@@ -253,7 +256,8 @@ std::vector<Bug> kernel_bugs() {
        in_place<missing_barrier<true>, missing_barrier<false>>},
       {"barrier in divergent code", "barrier", "divergent_barrier",
        in_place<divergent_barrier<true>, divergent_barrier<false>>},
-      {"exit before a barrier", "exited", "exit_before_barrier", run_exit},
+      {"exit before a barrier", "lanes that never come", "exit_before_barrier", run_exit<48>},
+      {"exit of a warp before a barrier", "have exited", "exit_before_barrier", run_exit<32>},
       {"read out of bounds", "out of bounds", "read_outside",
        map_exact<read_outside<true>, read_outside<false>>},
       {"write out of bounds", "out of bounds", "write_outside",

@@ -147,7 +147,7 @@ template <class D, class S>
 D converted(S source, const Instr& i) {
   if constexpr (std::is_integral_v<D>) {
     auto x = widened(source);
-    if (i.ftz) x = flushed(x);
+    if (i.ftz && sizeof(S) == 4) x = flushed(x);
     return to_integer<D>(x, i.rounding);
   } else {
     auto value = [&] {
@@ -155,7 +155,7 @@ D converted(S source, const Instr& i) {
         return source;
       } else {
         auto x = widened(source);
-        if (i.ftz) x = flushed(x);
+        if (i.ftz && sizeof(S) == 4) x = flushed(x);
         return i.flag ? rounded_to_integer(x, i.rounding) : x;
       }
     }();

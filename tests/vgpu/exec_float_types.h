@@ -2,6 +2,7 @@
 // 16-bit floats, NaNs and flushing, as the PTX ISA has them.
 #include <immintrin.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -21,7 +22,11 @@ inline float flushed(float x) {
   const u32 bits = std::bit_cast<u32>(x);
   return std::bit_cast<float>((bits & 0x7f800000) == 0 ? bits & 0x80000000 : bits);
 }
-inline double flushed(double x) { return x; }
+/// For rcp and rsqrt only: elsewhere .ftz concerns single precision.
+inline double flushed(double x) {
+  const u64 bits = std::bit_cast<u64>(x);
+  return std::bit_cast<double>((bits & 0x7ff0'0000'0000'0000) == 0 ? bits & (u64{1} << 63) : bits);
+}
 
 /// To [0, 1]; NaN becomes 0.
 template <class T>
@@ -109,15 +114,14 @@ inline float exp2_of(float x) {
   constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
   const double shifted = clamped + kRound;
   const double r = clamped - (shifted - kRound);
-  constexpr double kLn2 = 0.69314718055994530942;
-  double p = 1, power = 1;
-  double terms[10] = {1};
-  for (int k = 1; k < 10; ++k) {
-    power *= kLn2 / k;
-    terms[k] = power;
-  }
-  p = terms[9];
-  for (int k = 8; k >= 0; --k) p = p * r + terms[k];
+  // ln(2)^k / k!
+  constexpr std::array<double, 10> kTerms = [] {
+    std::array<double, 10> terms{1};
+    for (int k = 1; k < 10; ++k) terms[k] = terms[k - 1] * 0.69314718055994530942 / k;
+    return terms;
+  }();
+  double p = kTerms[9];
+  for (int k = 8; k >= 0; --k) p = p * r + kTerms[k];
   const u64 exponent = std::bit_cast<u64>(shifted) << 52;
   const double scaled = std::bit_cast<double>(std::bit_cast<u64>(p) + exponent);
   return x != x ? kCanonicalNan : static_cast<float>(scaled);

@@ -204,6 +204,24 @@ TEST_CASE("carry chains", "[opcodes]") {
       "{.reg .b32 l, h, cl, ch;\nmov.b64 {cl, ch}, c;\nmad.lo.cc.u32 l, a, b, cl;\n"
       "madc.hi.u32 h, a, b, ch;\nmov.b64 d, {l, h};}",
       [](u32 a, u32 b, u64 c) { return u64{a} * b + c; });
+  check3<u32>(
+      "mad.lo.cc.u32 x, a, b, c;\nmadc.lo.cc.u32 x, a, b, c;\nmadc.hi.cc.u32 y, a, b, c;\naddc.u32 "
+      "d, 0, 0;",
+      [](u32 a, u32 b, u32 c) {
+        const u64 low = static_cast<u32>(u64{a} * b), high = u64{a} * b >> 32;
+        const u64 second = low + c + (low + c >> 32);
+        return static_cast<u32>((high + c + (second >> 32)) >> 32);
+      });
+  check3<u32>("add.cc.u32 x, a, b;\naddc.cc.u32 y, b, c;\naddc.u32 d, a, c;",
+              [](u32 a, u32 b, u32 c) {
+                const u64 second = u64{b} + c + (u64{a} + b >> 32);
+                return static_cast<u32>(a + c + (second >> 32));
+              });
+  check3<u32>("sub.cc.u32 x, a, b;\nsubc.cc.u32 y, b, c;\nsubc.u32 d, a, c;",
+              [](u32 a, u32 b, u32 c) {
+                const bool borrow = i64{b} - c - (a < b) < 0;
+                return a - c - borrow;
+              });
   check3<u32, u32, u32>("mad.hi.cc.u32 x, a, b, c;\naddc.u32 d, 0, 0;", [](u32 a, u32 b, u32 c) {
     return static_cast<u32>(((u64{a} * b >> 32) + c) >> 32);
   });

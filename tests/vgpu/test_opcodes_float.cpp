@@ -300,6 +300,8 @@ TEST_CASE("approximate functions", "[opcodes]") {
   near("sin.approx.f32 d, a;", 2e-7, [](double x) { return std::sin(x); });
   near("cos.approx.ftz.f32 d, a;", 2e-7, [](double x) { return std::cos(x); });
   near("tanh.approx.f32 d, a;", 2e-7, [](double x) { return std::tanh(x); });
+  const auto third = run<double>("rcp.approx.ftz.f64 d, a;", false, std::vector<double>(64, 3.0));
+  CHECK(std::fabs(third[0] - 1.0 / 3) < 1e-6);
   near("div.full.f32 d, a, 0f40400000;", 2e-7, [](double x) { return x / 3; });
   check1<float>("ex2.approx.f32 d, a;", [](float a) {
     return std::isnan(a) ? NAN : static_cast<float>(std::exp2(static_cast<double>(a)));
