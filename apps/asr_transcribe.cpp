@@ -40,7 +40,8 @@ Transcript transcribe(asr::TrainedRecognizer& recognizer, const std::string& fil
   const auto [logits, out_lengths] = recognizer.model->forward(x, lengths, {});
   Transcript result;
   const Tensor host_logits = raw::to(logits, Device{});
-  result.tokens = audio::greedy_ctc(host_logits.data<float>(), out_lengths[0], recognizer.vocab.size());
+  result.tokens =
+      audio::greedy_ctc(host_logits.data<float>(), out_lengths[0], recognizer.vocab.size());
   result.symbols = recognizer.vocab.decode(audio::ids_of(result.tokens));
   result.text = recognizer.vocab.text(result.symbols);
   result.seconds = sound.seconds();

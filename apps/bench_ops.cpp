@@ -203,8 +203,10 @@ void OpsCommand::row_cases() {
 
 void OpsCommand::run() {
   const Device device = apply(common);
-  CENTROID_CHECK(device.kind == DeviceKind::cpu, "bench ops: expected --device cpu, whose kernels "
-                 "and limits it measures, got ", device, " (attention and train measure any device)");
+  CENTROID_CHECK(device.kind == DeviceKind::cpu,
+                 "bench ops: expected --device cpu, whose kernels "
+                 "and limits it measures, got ",
+                 device, " (attention and train measure any device)");
   if (common.json) text_ = stderr;
   copy_ = copy_bandwidth();
   peak_ = peak_flops();

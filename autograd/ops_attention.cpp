@@ -109,10 +109,13 @@ Attended merge_attention(const std::vector<Attended>& parts, const std::vector<d
     lses.push_back(permute(part.lse, {0, 2, 1}));
   }
   const int64_t n = static_cast<int64_t>(parts.size()), rows = shape[0] * shape[1] * shape[2];
-  const std::vector<double> added(n, 1.0);
-  const Tensor sign = raw::to(from_vector(signs.empty() ? added : signs, {n}), outs[0].device());
+  // Filled in on the device: a copy from the host could not be captured into a graph.
+  std::vector<Tensor> sign;
+  for (int64_t i = 0; i < n; ++i) {
+    sign.push_back(full({1}, signs.empty() ? 1.0 : signs[i], DType::f64, outs[0].device()));
+  }
   const std::vector<Tensor> y = merge_rows(reshape(stack(outs, 0), {n, rows, shape[3]}),
-                                           reshape(stack(lses, 0), {n, rows}), sign);
+                                           reshape(stack(lses, 0), {n, rows}), raw::cat(sign, 0));
   Attended result;
   const Shape memory{shape[0], shape[2], shape[1], shape[3]};
   result.out = permute(reshape(y[0], memory), {0, 2, 1, 3});

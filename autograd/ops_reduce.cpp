@@ -88,9 +88,9 @@ Tensor logsumexp(const Tensor& x, const Dims& dims, bool keep) {
 // running sum of the reversed dy, reversed.
 Tensor cumsum(const Tensor& x, int dim) {
   return record("cumsum", raw::cumsum(x, dim), {x}, [dim](const Tensor& dy) -> Grads {
-    std::vector<int64_t> backwards(dy.size(dim));
-    for (size_t i = 0; i < backwards.size(); ++i) backwards[i] = backwards.size() - 1 - i;
-    const Tensor order = from_vector(backwards, {dy.size(dim)}, dy.device());
+    const int64_t n = dy.size(dim);
+    const Tensor order =
+        raw::add(raw::mul(arange(n, DType::i64, dy.device()), -1), static_cast<double>(n - 1));
     return {raw::index_select(raw::cumsum(raw::index_select(dy, dim, order), dim), dim, order)};
   });
 }

@@ -8,8 +8,8 @@
 #include "cuda/runtime.h"
 #include "tensor/kernels.h"
 
-/// Device functions are inlined always: a call costs registers that the limits of cuda/resources.txt
-/// are read without.
+/// Device functions are inlined always: a call costs registers that the limits of
+/// cuda/resources.txt are read without.
 #define CENTROID_DEVICE __device__ __forceinline__
 
 namespace centroid::cuda {

@@ -6,4 +6,4 @@ namespace centroid::cuda {
   __attribute__((weak)) void name parameters { throw Error(#name ": not written yet"); }
 #include "tensor/kernels.def"
 #undef CENTROID_KERNEL
-}
+}  // namespace centroid::cuda

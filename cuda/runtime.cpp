@@ -127,8 +127,8 @@ DeviceState& current() {
 void wait(DeviceState& device) {
   Fault* fault = static_cast<Fault*>(device.staging[0].data);
   CENTROID_CUDA(cudaEventSynchronize(device.staging[0].free));
-  CENTROID_CUDA(cudaMemcpyAsync(fault, device.fault, sizeof(Fault), cudaMemcpyDeviceToHost,
-                                device.stream));
+  CENTROID_CUDA(
+      cudaMemcpyAsync(fault, device.fault, sizeof(Fault), cudaMemcpyDeviceToHost, device.stream));
   CENTROID_CUDA(cudaStreamSynchronize(device.stream));
   if (fault->op == 0) return;
   const Fault found = *fault;
@@ -178,8 +178,8 @@ void copy_across(DeviceState& to_device, void* to, DeviceState& from_device, con
   };
   order(from_device, to_device);
   activate(to_device.index);
-  CENTROID_CUDA(cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, bytes,
-                                    to_device.stream));
+  CENTROID_CUDA(
+      cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, bytes, to_device.stream));
   order(to_device, from_device);
 }
 
@@ -191,7 +191,8 @@ int device_count(std::string* reason) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaSuccess && count > 0) return count;
-  if (reason) *reason = status == cudaSuccess ? "the driver lists none" : cudaGetErrorString(status);
+  if (reason)
+    *reason = status == cudaSuccess ? "the driver lists none" : cudaGetErrorString(status);
   if (status != cudaSuccess) cudaGetLastError();
   return 0;
 }
@@ -254,8 +255,8 @@ void check(cudaError_t status, const char* call) {
   const char* hint = wait_for_each_kernel() ? ""
                                             : " (an earlier kernel may be the cause: "
                                               "CENTROID_SYNC=1 waits for each and names it)";
-  throw Error(concat(t_kernel ? t_kernel : "CUDA", ": ", cudaGetErrorString(status), " in ", call,
-                     hint));
+  throw Error(
+      concat(t_kernel ? t_kernel : "CUDA", ": ", cudaGetErrorString(status), " in ", call, hint));
 }
 
 void check(cublasStatus_t status, const char* call) {

@@ -92,8 +92,7 @@ Tensor PositionalEncoding::forward(const Tensor& x, int64_t first) const {
   switch (kind_) {
     case Positions::none:
     case Positions::rotary: break;
-    case Positions::sinusoidal:
-      return x + sinusoidal_.rows(first, time, x.device(), x.dtype());
+    case Positions::sinusoidal: return x + sinusoidal_.rows(first, time, x.device(), x.dtype());
     case Positions::learned:
       CENTROID_CHECK(end <= table_.size(0), "learned positions: at most ", table_.size(0),
                      " positions, got ", end, " (raise max_length before training)");

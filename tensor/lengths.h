@@ -21,7 +21,7 @@ class Lengths {
   int64_t sum() const;
 
   /// (B) i64 on `device`; undefined when empty.
-  Tensor tensor(Device device = {}) const;
+  Tensor tensor(Device device = default_device()) const;
 
   /// Throws, naming `what`, unless there is one length per item and each lies in [0, time].
   void check(int64_t batch, int64_t time, const char* what) const;

@@ -94,11 +94,9 @@ inline Tensor abs(const Tensor& x) { return unary(Unary::abs, x); }
 
 // ---- random (ops_pointwise.cpp): each call reserves its blocks of the stream ------------------
 Tensor uniform(const Shape& shape, Rng& rng, double low = 0, double high = 1,
-               DType dtype = DType::f32,
-               Device device = default_device());
+               DType dtype = DType::f32, Device device = default_device());
 Tensor normal(const Shape& shape, Rng& rng, double mean = 0, double stddev = 1,
-              DType dtype = DType::f32,
-              Device device = default_device());
+              DType dtype = DType::f32, Device device = default_device());
 /// Zeroes each element with probability `p` and scales the rest by 1 / (1 - p). `state` is one
 /// block reserved from an Rng; the same state gives the same mask. (..., n) -> (..., n)
 Tensor dropout(const Tensor& x, double p, RngState state);

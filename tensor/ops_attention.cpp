@@ -72,6 +72,10 @@ Attended tile_attention(const Tensor& q, const Tensor& k, const Tensor& v, const
   check_inputs("tile_attention", q, k, v);
   check_range("begin", mask.begin, q);
   check_range("end", mask.end, q);
+  for (const Tensor& lengths : {mask.q_lengths, mask.k_lengths}) {
+    CENTROID_CHECK(!lengths.defined() || lengths.device() == q.device(),
+                   "attention: lengths: expected them on ", q.device(), ", got ", lengths.device());
+  }
   CENTROID_CHECK(dropout.p >= 0 && dropout.p < 1, "tile_attention: dropout: expected [0, 1), got ",
                  dropout.p);
   Attended y;

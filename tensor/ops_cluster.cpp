@@ -68,9 +68,9 @@ Tensor hash_codes(const Tensor& x, const Lengths& lengths, const ClusterOptions&
   CENTROID_CHECK(x.dim() == 4, "hash_codes: expected (B, H, L, E), got ", x.shape());
   lengths.check(x.size(0), x.size(2), "hash_codes: lengths");
   const int64_t bits = options.bits, rest = kBits - bits;
-  const Tensor drawn = to(normal({x.size(3), bits}, rng, 0, 1, x.dtype()), x.device());
+  const Tensor drawn = normal({x.size(3), bits}, rng, 0, 1, x.dtype(), x.device());
   Tensor bias = zeros({bits}, x.dtype(), x.device());
-  if (options.bias) bias = to(normal({bits}, rng, 0, 1, x.dtype()), x.device());
+  if (options.bias) bias = normal({bits}, rng, 0, 1, x.dtype(), x.device());
   const Tensor codes = empty({x.size(0), x.size(1), x.size(2)}, DType::i64, x.device());
   CENTROID_DISPATCH(x.device(), hash_codes, unit_last(x), pad(drawn, 1, 0, rest),
                     pad(bias, 0, 0, rest, std::numeric_limits<double>::infinity()),

@@ -130,8 +130,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-Tensor uniform(const Shape& shape, Rng& rng, double low, double high, DType dtype,
-               Device device) {
+Tensor uniform(const Shape& shape, Rng& rng, double low, double high, DType dtype, Device device) {
   check_random("uniform", dtype);
   CENTROID_CHECK(std::isfinite(low) && std::isfinite(high) && low <= high,
                  "uniform: expected finite low <= high, got ", low, " and ", high);

@@ -190,8 +190,9 @@ Tensor sum_squares(const std::vector<Tensor>& tensors) {
   std::vector<Tensor> list;
   for (const Tensor& x : tensors) {
     detail::check_floats("global_norm", {{"x", x}});
-    CENTROID_CHECK(x.device() == tensors[0].device(), "global_norm: devices differ: tensor 0 is on ",
-                   tensors[0].device(), ", another on ", x.device(), " (raw::to moves)");
+    CENTROID_CHECK(x.device() == tensors[0].device(),
+                   "global_norm: devices differ: tensor 0 is on ", tensors[0].device(),
+                   ", another on ", x.device(), " (raw::to moves)");
     list.push_back(contiguous(x));
   }
   const Device device = tensors.empty() ? Device{} : tensors[0].device();

@@ -97,12 +97,14 @@ class Tensor {
 Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = default_device());
 Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = default_device());
 Tensor ones(const Shape& shape, DType dtype = DType::f32, Device device = default_device());
-Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = default_device());
+Tensor full(const Shape& shape, double value, DType dtype = DType::f32,
+            Device device = default_device());
 /// 0, 1, ..., n-1 -> (n)
 Tensor arange(int64_t n, DType dtype = DType::i64, Device device = default_device());
 /// Copies host values; throws when their number is not that of the shape.
 template <typename T>
-Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device = default_device());
+Tensor from_vector(const std::vector<T>& values, const Shape& shape,
+                   Device device = default_device());
 
 /// A view of `x`'s storage with another layout; the callers in tensor/ops.h check it.
 Tensor view_of(const Tensor& x, int64_t offset, const Shape& shape, const Strides& strides);

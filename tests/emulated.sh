@@ -38,10 +38,12 @@ small="--layers 1 --heads 2 --width 16 --hidden 32"
 run VGPU_ARCH=80 -- $bin/copy train --device cuda --task masked --length 16 --batch 4 --steps 4 \
   --eval-every 0 --eval-batches 1 $small --attention improved-clustered:clusters=4,bits=16,topk=4 \
   --out "$runs/copy"
-run VGPU_ARCH=75 -- $bin/copy eval --device cuda --model "$runs/copy" --items 4 --batch 4
-run VGPU_ARCH=80 -- build/bin/make_tones "$runs/tones" 4
-run VGPU_ARCH=80 -- $bin/asr train --device cuda --train "$runs/tones/train.jsonl" \
-  --vocab "$runs/tones/vocab.json" --batch-items 2 --steps 3 --subsampling 4 --channels 4 $small \
+run VGPU_ARCH=75 -- $bin/copy eval --device cuda --model "$runs/copy" --batches 1 --batch 4
+run VGPU_ARCH=80 -- build/bin/make_tones "$runs/tones" 8
+run VGPU_ARCH=80 -- $bin/asr prepare --format table --source "$runs/tones" \
+  --transcripts "$runs/tones/transcripts.tsv" --unit characters --out "$runs/data"
+run VGPU_ARCH=80 -- $bin/asr train --device cuda --rate 8000 --train "$runs/data/train.jsonl" \
+  --vocab "$runs/data/vocab.json" --batch-items 2 --steps 3 --subsampling 4 --channels 4 $small \
   --attention improved-clustered:clusters=4,bits=16,topk=4 --out "$runs/asr"
 
 if [ $failed = 0 ]; then

@@ -1,5 +1,5 @@
-// The entry point that all test programs share. With CENTROID_TEST_DEVICE=cuda, tensors that name no
-// device lie there: the same tests then run on that device.
+// The entry point that all test programs share. With CENTROID_TEST_DEVICE=cuda, tensors that name
+// no device lie there: the same tests then run on that device.
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
 #include <cstdlib>

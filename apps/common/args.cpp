@@ -10,8 +10,8 @@
 
 #include "apps/common/help.h"
 #include "nn/names.h"
-#include "tensor/error.h"
 #include "tensor/backend.h"
+#include "tensor/error.h"
 #include "tensor/parallel.h"
 
 namespace centroid::apps {

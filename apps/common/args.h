@@ -19,8 +19,8 @@ struct CommonOptions {
   bool json = false;           ///< results on stdout as JSON
 };
 
-/// Adds `--device --math --threads --seed --json --config --dump-config` to `command`, in the help group
-/// "General". `options` must outlive `command` and holds the defaults when this is called.
+/// Adds `--device --math --threads --seed --json --config --dump-config` to `command`, in the help
+/// group "General". `options` must outlive `command` and holds the defaults when this is called.
 void add_common_options(CLI::App& command, CommonOptions& options);
 
 /// Adds `--preset NAME`, which sets the options listed under that name; what the command line or

@@ -22,10 +22,11 @@ inline constexpr Device kCuda{DeviceKind::cuda, 0};
 inline Tensors moved(const Tensors& xs, Device device) {
   Tensors result;
   for (const Tensor& x : xs) {
-    // Strides are kept, where x is a transposed matrix, so that kernels meet them on the device too.
+    // Strides are kept, where x is a transposed matrix, so that kernels meet them on the device
+    // too.
     const bool dense = !x.defined() || x.is_contiguous() || x.dim() < 2;
     result.push_back(!x.defined() ? x
-                     : dense ? raw::to(x, device)
+                     : dense      ? raw::to(x, device)
                              : raw::transpose(raw::to(raw::transpose(x, 0, -1), device), 0, -1));
   }
   return result;

@@ -52,7 +52,8 @@ struct Training {
 
   void step() {
     optimizer->zero_grad();
-    const auto [h, lengths] = model.encoder.forward(model.in.forward(inputs), {}, {true, &noise, {}});
+    const auto [h, lengths] =
+        model.encoder.forward(model.in.forward(inputs), {}, {true, &noise, {}});
     backward(nn::cross_entropy(model.out.forward(h), targets));
     optimizer->step(1e-2);
   }

@@ -47,8 +47,7 @@ TEST_CASE("cuda: tensors of two devices do not mix") {
 }
 
 TEST_CASE("cuda: memory that does not suffice is an error with sizes") {
-  const std::string text =
-      error_of([] { empty({int64_t{1} << 40}, DType::f64, kCuda); });
+  const std::string text = error_of([] { empty({int64_t{1} << 40}, DType::f64, kCuda); });
   CHECK(contains(text, "CUDA memory: asked for 8796093022208 bytes"));
   CHECK(contains(text, "in use"));
   CHECK(contains(text, "cached"));

@@ -40,6 +40,9 @@ Computation with_choices(Attention& attention, const Mode& mode, const Choices& 
 
 TEST_CASE("cuda: variants agree with the CPU for the same choices") {
   for_each_variant([](Attention& attention, const Mode& mode) {
+    // The example with a kernel of its own recomputes weights from their log-sum, which costs bits
+    // that the CPU's graph keeps; test_own_kernel.cpp compares it.
+    if (attention.capabilities().exact_options.starts_with("stride=")) return;
     const Problem drawn = make_problem(mode, 1, DType::f32);
     const Problem p = problem_of(mode, {drawn.q, drawn.k, drawn.v});
     Choices choices;

@@ -90,7 +90,8 @@ TEST_CASE("near queries have near weights: |A_i - A_j| <= temperature |q_i - q_j
 
 TEMPLATE_TEST_CASE(
     "exact weights for the top keys never hurt: row by row, improved-clustered is as "
-    "near to full attention as clustered, and its error on them is |m^ - m|", "[slow]", float, double) {
+    "near to full attention as clustered, and its error on them is |m^ - m|",
+    "[slow]", float, double) {
   const double tolerance = std::is_same_v<TestType, float> ? 1e-6 : 1e-12;
   int64_t rows = 0, better = 0;
   for (uint64_t seed = 1; seed <= 6; ++seed) {
@@ -331,7 +332,8 @@ Problem causal_problem(int64_t time, uint64_t seed) {
 
 }  // namespace
 
-TEST_CASE("causal-improved-clustered shows nothing of the future, not even through its choices", "[slow]") {
+TEST_CASE("causal-improved-clustered shows nothing of the future, not even through its choices",
+          "[slow]") {
   const int64_t time = 67;
   const Problem p = causal_problem(time, 1), other = causal_problem(time, 2);
   const auto attention = make_attention("causal-improved-clustered:block=16,clusters=4,topk=5");

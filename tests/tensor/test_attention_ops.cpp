@@ -205,7 +205,8 @@ TEST_CASE("tile_attention gives the same bits from any memory layout") {
   }
 }
 
-TEST_CASE("tile_attention gives the same bits on any number of threads, also with one head", "[host]") {
+TEST_CASE("tile_attention gives the same bits on any number of threads, also with one head",
+          "[host]") {
   for (const Sizes& s : {Sizes{1, 1, 130, 1100, 16, 16}, Sizes{1, 1, 65, 4200, 8, 3},
                          Sizes{2, 3, 130, 600, 16, 16}}) {
     KeyMask mask;
@@ -219,7 +220,8 @@ TEST_CASE("tile_attention gives the same bits on any number of threads, also wit
   }
 }
 
-TEST_CASE("tile_attention_backward computes what is asked for and takes missing cotangents as 0", "[host]") {
+TEST_CASE("tile_attention_backward computes what is asked for and takes missing cotangents as 0",
+          "[host]") {
   KeyMask mask;
   Problem p = make_problem({2, 2, 9, 70, 5, 3}, kMasks[2], 3, &mask);
   const Attended y = raw::tile_attention(p.q, p.k, p.v, mask, p.scale);
@@ -288,7 +290,8 @@ TEST_CASE("the best keys are the topk of the masked scores; missing ones are -1"
   }
 }
 
-TEMPLATE_TEST_CASE("of equally good keys the lower ones are kept, in order", "[host]", float, double) {
+TEMPLATE_TEST_CASE("of equally good keys the lower ones are kept, in order", "[host]", float,
+                   double) {
   // Head size 1 and small whole numbers: keys tie exactly, and for query 0 all of them do.
   Rng rng(8);
   std::vector<TestType> queries(70), keys(200);

@@ -174,7 +174,8 @@ TEST_CASE("k-means: as many clusters as there are different codes reach distance
 
 TEST_CASE(
     "k-means takes Lloyd steps from evenly spaced codes, refills empty clusters, and ends "
-    "with the nearest centroids", "[host]") {
+    "with the nearest centroids",
+    "[host]") {
   int empty = 0;
   for (const size_t n : {2, 3, 7, 97, 211, 509}) {
     for (const int64_t clusters : {1, 2, 3, 17, 100}) {
@@ -228,7 +229,8 @@ TEST_CASE("k-means counts more members than a byte holds, in any number of parts
   }
 }
 
-TEST_CASE("k-means: items have their own lengths and clusters, and padding does not matter", "[host]") {
+TEST_CASE("k-means: items have their own lengths and clusters, and padding does not matter",
+          "[host]") {
   Rng rng(5);
   const int64_t n = 97;
   const std::vector<int64_t> lengths{97, 40, 1, 0, 5}, clusters{10, 7, 1, 1, 9};

@@ -23,7 +23,8 @@ Past past_clusters(const Codes& codes, int64_t valid, int64_t block, int64_t clu
 
 TEST_CASE(
     "clusters of the past: a query sees the nearest of the clusters that have members, which "
-    "are the majorities of all that joined", "[host]") {
+    "are the majorities of all that joined",
+    "[host]") {
   for (const int64_t n : {1, 5, 16, 67, 509}) {
     for (const int64_t block : {1, 5, 16, 600}) {
       for (const int64_t clusters : {1, 3, 40}) {

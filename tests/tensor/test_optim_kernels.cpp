@@ -148,7 +148,8 @@ TEST_CASE("a NaN gradient makes its own weight NaN and no other", "[host]") {
 
 TEST_CASE(
     "a list of parameters is stepped as each alone, whatever their sizes "
-    "and dtypes", "[host]") {
+    "and dtypes",
+    "[host]") {
   Rng rng(5);
   std::vector<AdamTensors> list, alone;
   for (const int64_t n : {1, 40000, 0, 32768, 7}) {

@@ -245,7 +245,8 @@ TEST_CASE("bf16 rounds once, to nearest even") {
   CHECK(bits(1.0 + 3 * 0x1p-8 - 0x1p-40, DType::f64) == 0x3f81);
 }
 
-TEST_CASE("to keeps tensors that are there already and refuses devices this build lacks", "[host]") {
+TEST_CASE("to keeps tensors that are there already and refuses devices this build lacks",
+          "[host]") {
   const Tensor x = zeros({2});
   CHECK(raw::to(x, {}).bytes() == x.bytes());
   CHECK_THAT(error_of([&] { raw::to(x, {DeviceKind::cuda, 0}); }), Contains("no CUDA"));
