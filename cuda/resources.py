@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Registers, shared memory and occupancy of every kernel on every architecture.
 
-Reads what ptxas -v said while the device code was compiled (the .log beside each object), and how the
-kernels were launched in the tests (a file of `kernel threads shared-bytes` lines: the largest block
-and dynamic shared memory of each). Spills are errors. Occupancy is computed from the limits in
-the CUDA programming guide; where it is below 25 % the table needs a reason in the file, which is
-kept from one version to the next.
+Reads what ptxas -v said while the device code was compiled (the .log beside each object), and what
+the virtual device counted while it ran the main kernels on usual shapes (tests/cuda/test_traffic.cpp):
+their largest blocks, and the memory traffic and bank conflicts of each beside the least possible.
+Spills are errors. Occupancy is computed from the limits in the CUDA programming guide; where it is
+below 25 % the table needs a reason in the file, which is kept from one version to the next.
 
     resources.py --write FILE    writes the table
     resources.py --check FILE    compares with it and fails where they differ
@@ -31,6 +31,7 @@ LIMITS = {
 REGISTERS, REGISTER_UNIT, SHARED_UNIT, WARP = 65536, 256, 128, 32
 LEAST_OCCUPANCY = 25
 
+Run = collections.namedtuple("Run", "threads dynamic sectors sectors_ideal passes passes_ideal")
 Use = collections.namedtuple("Use", "registers shared spills")
 
 
@@ -73,6 +74,7 @@ def short(name):
     """Without return type, namespaces and parameters."""
     name = re.sub(r"\(anonymous namespace\)::|centroid::(cuda::)?(detail::)?", "", name)
     name = re.sub(r"^void ", "", name)
+    name = re.sub(r"\(int\)|\(bool\)|\(\d+\)\+", "", name)
     depth = 0
     for i, c in enumerate(name):
         depth += (c == "<") - (c == ">" and name[i - 1] != "-")
@@ -81,13 +83,26 @@ def short(name):
     return name
 
 
-def read_launches(path):
-    launches = {}
+def read_runs(path):
+    """Kernel -> Run, from a VGPU_STATS file."""
+    runs, name = {}, None
     for line in pathlib.Path(path).read_text().splitlines():
-        name, threads, shared = line.rsplit(" ", 2)
-        old = launches.get(name, (0, 0))
-        launches[name] = (max(old[0], int(threads)), max(old[1], int(shared)))
-    return launches
+        if line.startswith(("kernel ", "function ")):
+            name = short(line.split(" ", 1)[1]) if line.startswith("kernel ") else None
+            continue
+        if not name:
+            continue
+        numbers = [0] * 6
+        if found := re.search(r"threads (\d+)  shared (\d+)", line):
+            numbers[:2] = map(int, found.groups())
+        if found := re.search(r"sectors (\d+)/(\d+)", line):
+            numbers[2:4] = map(int, found.groups())
+        if found := re.search(r"bank passes (\d+)/(\d+)", line):
+            numbers[4:] = map(int, found.groups())
+        old = runs.get(name, Run(0, 0, 0, 0, 0, 0))
+        runs[name] = Run(max(old.threads, numbers[0]), max(old.dynamic, numbers[1]),
+                         *(x + y for x, y in zip(old[2:], numbers[2:])))
+    return runs
 
 
 def reasons_in(path):
@@ -99,11 +114,15 @@ def reasons_in(path):
     return reasons
 
 
-def render(table, launches, reasons):
+def ratio(value, ideal):
+    return f"{value / ideal:.2f}" if ideal else "-"
+
+
+def render(table, runs, reasons):
     names = demangled([name for _, name in table])
     problems, rows, low = [], [], []
-    for (source, name), uses in sorted(table.items(), key=lambda item: (item[0][0], names[item[0][1]])):
-        threads, dynamic = launches.get(name, (0, 0))
+    for (source, name), uses in sorted(table.items(), key=lambda item: (item[0][0], names[item[0][1]], item[0][1])):
+        run = runs.get(names[name])
         cells = []
         for arch in sorted(LIMITS):
             use = uses.get(arch)
@@ -112,19 +131,23 @@ def render(table, launches, reasons):
                 continue
             if use.spills:
                 problems.append(f"{source}: {names[name]} spills {use.spills} bytes on sm_{arch}")
-            percent = occupancy(arch, use, threads, dynamic) if threads else None
+            percent = occupancy(arch, use, run.threads, run.dynamic) if run else None
             cells.append(f"{arch}:{use.registers}/{'-' if percent is None else percent}")
             if percent is not None and percent < LEAST_OCCUPANCY and (source, names[name]) not in low:
                 low.append((source, names[name]))
         shared = max(use.shared for use in uses.values())
-        rows.append(f"{source}  {names[name]}\n    threads {threads or '-'}, shared {shared}+{dynamic}, "
-                    f"registers/occupancy {' '.join(cells)}")
+        line = f"{source}  {names[name]}\n    registers/occupancy {' '.join(cells)}, shared {shared}"
+        if run:
+            line += (f"+{run.dynamic}, threads {run.threads}, sectors {ratio(run.sectors, run.sectors_ideal)}"
+                     f", bank passes {ratio(run.passes, run.passes_ideal)}")
+        rows.append(line)
     for key in low:
         if key not in reasons:
             problems.append(f"{key[0]}: {key[1]}: occupancy below {LEAST_OCCUPANCY} % without a reason "
                             f"(add `# low: {key[0]} {key[1]}: why` to the file)")
-    head = ["# Kernels of cuda/: file, kernel, largest block launched in the tests, bytes of static + dynamic",
-            "# shared memory, and for each architecture registers per thread / occupancy in percent (computed).",
+    head = ["# Kernels of cuda/: for each architecture registers per thread / occupancy in percent (computed), bytes",
+            "# of static + dynamic shared memory; and for those that tests/cuda/test_traffic.cpp runs the largest block,",
+            "# 32-byte sectors of global memory and passes through the banks of shared memory per least possible.",
             "# Written by `make resources`, compared by `make check-resources`. Occupancy below 25 % needs a reason:"]
     head += [f"# low: {source} {name}: {reasons[source, name]}" for source, name in low if (source, name) in reasons]
     return "\n".join(head + [""] + rows) + "\n", problems
@@ -132,13 +155,13 @@ def render(table, launches, reasons):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--launches", required=True)
+    parser.add_argument("--stats", required=True)
     parser.add_argument("--write")
     parser.add_argument("--check")
     parser.add_argument("logs", nargs="+")
     options = parser.parse_args()
     path = pathlib.Path(options.write or options.check)
-    text, problems = render(read_logs(options.logs), read_launches(options.launches), reasons_in(path))
+    text, problems = render(read_logs(options.logs), read_runs(options.stats), reasons_in(path))
     if options.write:
         path.write_text(text)
     elif not path.exists() or path.read_text() != text:

@@ -28,6 +28,7 @@ struct FmaTiles {
   using Output = float[kFragRows][kOutCols];
   static_assert(kFragCols == 1 || kFragCols == 2 || kFragCols == 4);
 
+  static CENTROID_DEVICE int thread() { return hidden(static_cast<int>(threadIdx.x)); }
   static CENTROID_DEVICE int tx() { return static_cast<int>(threadIdx.x) % kTx; }
   static CENTROID_DEVICE int row(int i) { return static_cast<int>(threadIdx.x) / kTx * 4 + i; }
   static CENTROID_DEVICE int col(int j) { return tx() * kFragCols + j; }
@@ -53,9 +54,9 @@ struct FmaTiles {
     float factor;  // that rows are multiplied by
 
     CENTROID_DEVICE void start(int first) {
-      const RowSource from = rows.head(b, h);
+      const RowSource from = rows.head(hidden(b), h);
 #if __CUDA_ARCH__ >= 800
-      for (int i = static_cast<int>(threadIdx.x); i < kCols * W / 4; i += kThreads) {
+      for (int i = thread(); i < kCols * W / 4; i += kThreads) {
         const int r = i / (W / 4), c = i % (W / 4);
         copy_quad(tile.chunk(r, c), from, first + r, 4 * c);
       }
@@ -69,7 +70,7 @@ struct FmaTiles {
       asm volatile("cp.async.wait_group 0;" ::: "memory");
       if (factor == 1) return;
       // Its own copies are there for each thread, without a barrier.
-      for (int i = static_cast<int>(threadIdx.x); i < kCols * W / 4; i += kThreads) {
+      for (int i = thread(); i < kCols * W / 4; i += kThreads) {
         auto* at = reinterpret_cast<float4*>(tile.chunk(i / (W / 4), i % (W / 4)));
         *at = *at * factor;
       }

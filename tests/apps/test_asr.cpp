@@ -263,10 +263,11 @@ TEST_CASE("bad models and folders give errors that say so", "[asr]") {
     CHECK(run(dir, "asr", {"train", "--help"}).code == 0);
     CHECK_THAT(run(dir, "asr", {"train", "--help-attention"}).out, Contains("full"));
   }
-  SECTION("a device that this build lacks") {
+  SECTION("a device that is not there") {
+    if (std::filesystem::exists("/dev/nvidiactl")) return;
     const Outcome o = run(dir, "asr", tiny(dir / "run", 1, {"--device", "cuda"}));
     CHECK(o.code == 1);
-    CHECK_THAT(o.err, Contains("this build has no CUDA"));
+    CHECK_THAT(o.err, Contains("error: device cuda:0: "));
   }
   SECTION("attention that does not exist") {
     const Outcome o = run(dir, "asr", tiny(dir / "run", 1, {"--attention", "ful"}));

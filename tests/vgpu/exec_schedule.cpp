@@ -331,7 +331,10 @@ void run_kernel(Launch launch) {
   launch.number = ++launches;
   const RunningScope scope;
   race_begin_launch();
-  ++launch.function->launches;
+  const Function& f = *launch.function;
+  ++f.launches;
+  f.most_threads = std::max(f.most_threads, launch.threads());
+  f.most_dynamic_shared = std::max(f.most_dynamic_shared, launch.dynamic_shared);
   run_blocks(launch);
 }
 

@@ -94,7 +94,10 @@ std::string function_text(const Function& f, u64 launches) {
     add(all, f.counters[k]);
   }
   std::string text = std::string(f.is_kernel ? "kernel " : "function ") + stable_name(f) + "\n  ";
-  if (f.is_kernel) text += "launches " + std::to_string(launches) + "  ";
+  if (f.is_kernel) {
+    text += "launches " + std::to_string(launches) + "  threads " + std::to_string(f.most_threads) +
+            "  shared " + std::to_string(f.most_dynamic_shared) + "  ";
+  }
   text += "warp instructions " + std::to_string(all.issued) + "  active lanes " +
           lanes_percent(all) + "\n";
   auto ratio = [](const char* name, u64 value, u64 ideal) {

@@ -122,7 +122,9 @@ class Laboratory:
         for source in sources:
             text = changed if str(source) == fault.file else source
             target = folder / (source.name + ".o")
-            command = [*shlex.split(self.options.nvcc), f"-I{folder}", "-I.", "-c", str(text), "-o", str(target)]
+            nvcc, *flags = shlex.split(self.options.nvcc)
+            # The faulty header has to be found before the one it was made from.
+            command = [nvcc, f"-I{folder}", *flags, "-c", str(text), "-o", str(target)]
             if subprocess.run(command, capture_output=True).returncode != 0:
                 return "does not compile"
             objects[str(source)] = str(target)

@@ -194,6 +194,7 @@ struct Function {
   std::vector<Location> locations;         ///< the first one is no place
   mutable std::vector<Counters> counters;  ///< one for each instruction
   mutable u64 launches = 0;
+  mutable u32 most_threads = 0, most_dynamic_shared = 0;  ///< of any launch, per block
 };
 
 struct Token {
