@@ -93,6 +93,7 @@ TEST_CASE("cuda: merging attention over parts of the keys") {
                                            {4, 33, 132},
                                            {2, 9, 300},
                                            {5, 300, 8},
+                                           {3, 17, 0},
                                            {2, 0, 8}}) {
     for (const bool with_dlse : {true, false}) {
       INFO(parts << " parts, " << rows << " rows of " << width);
