@@ -141,8 +141,11 @@ $(1)/bench: $(call obj,$(wildcard apps/bench*.cpp)) $(COMMON) $(HOST_CORE) $(cal
 $(1)/attention-map: $(call obj,$(wildcard apps/attention_map*.cpp)) $(BUILD)/apps/copy_task.o \
   $(BUILD)/apps/asr_model.o $(COMMON) $(AUDIO) $(HOST_CORE) $(call variants,$(2)) $(DEVICE_$(2)) $(4) ; $$(link) $(3)
 endef
-$(eval $(call app_rules,$(BIN),$(KIND),$(LIBS_$(KIND))))
-$(BIN)/report: $(call obj,$(wildcard apps/report*.cpp)) $(COMMON) $(CORE) ; $(link) $(LIBS_$(KIND))
+# Another kind of device code than last time links the programs anew.
+$(BUILD)/kind.$(KIND):
+	@mkdir -p $(@D) && rm -f $(BUILD)/kind.* && touch $@
+$(eval $(call app_rules,$(BIN),$(KIND),$(LIBS_$(KIND)),$(BUILD)/kind.$(KIND)))
+$(BIN)/report: $(call obj,$(wildcard apps/report*.cpp)) $(COMMON) $(CORE) $(BUILD)/kind.$(KIND) ; $(link) $(LIBS_$(KIND))
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
