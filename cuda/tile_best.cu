@@ -242,7 +242,7 @@ CENTROID_DEVICE void score_tile(BestShared<T, kItems, kWarps>& shared, const Bes
 }
 
 template <typename T, int kItems, int kWarps>
-__global__ void __launch_bounds__(kWarps* kWarp) best_kernel(const BestProblem<T> p) {
+__global__ void __launch_bounds__(kWarps* kWarp, 1) best_kernel(const BestProblem<T> p) {
   auto& shared = *dynamic_shared<BestShared<T, kItems, kWarps>>();
   constexpr int kRows = kWarps * kQueries, kList = kItems * kWarp;
   const int bh = static_cast<int>(blockIdx.x / p.tiles), b = bh / p.heads, h = bh % p.heads;

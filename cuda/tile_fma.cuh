@@ -16,7 +16,7 @@ struct FmaTiles {
   static constexpr bool kTwoResults = true;
   // Blocks that registers allow, with one result and with two.
   static constexpr int kMinBlocks = kThreads == 256 ? 2
-                                    : W < 128       ? 4
+                                    : W < 64        ? 4
                                                     : 3,
                        kMinBlocksTwo = kThreads == 256 ? 2 : 3;
   static constexpr int kRowLanes = kTx;  // lanes that share a row
