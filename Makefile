@@ -185,8 +185,10 @@ run-emulated: $(EMULATED) $(VGPU_TESTS) $(BIN)/make_tones
 test-cuda-emulated: deps
 	@$(MAKE) --no-print-directory run-emulated
 # What the compiler and the virtual device say of each kernel, beside cuda/resources.txt.
-RESOURCES = VGPU_STATS=build/emulated/stats.txt CENTROID_EMULATED=1 build/emulated/bin/test_cuda "[traffic]" > /dev/null && \
-  python3 cuda/resources.py --stats build/emulated/stats.txt $(CUDA_SOURCES:%=$(BUILD)/sm/%.o.log)
+EMULATED_STATS = VGPU_STATS=build/emulated/$(1).txt CENTROID_EMULATED=1 VGPU_ARCH=80 VGPU_MEMORY=2147483648 build/emulated/bin/test_cuda $(2) > /dev/null
+RESOURCES = $(call EMULATED_STATS,launches) && $(call EMULATED_STATS,traffic,"[traffic]") && \
+  python3 cuda/resources.py --launches build/emulated/launches.txt --traffic build/emulated/traffic.txt \
+    $(CUDA_SOURCES:%=$(BUILD)/sm/%.o.log)
 resources: $(DEVICE_sm) build/emulated/bin/test_cuda
 	@$(RESOURCES) --write cuda/resources.txt
 check-resources: $(DEVICE_sm) build/emulated/bin/test_cuda

@@ -2,8 +2,9 @@
 """Registers, shared memory and occupancy of every kernel on every architecture.
 
 Reads what ptxas -v said while the device code was compiled (the .log beside each object), and what
-the virtual device counted while it ran the main kernels on usual shapes (tests/cuda/test_traffic.cpp):
-their largest blocks, and the memory traffic and bank conflicts of each beside the least possible.
+the virtual device counted while it ran the tests: the largest block of each kernel, and, for the main
+kernels on usual shapes (tests/cuda/test_traffic.cpp), memory traffic and bank conflicts beside the
+least possible.
 Spills are errors. Occupancy is computed from the limits in the CUDA programming guide; where it is
 below 25 % the table needs a reason in the file, which is kept from one version to the next.
 
@@ -118,11 +119,11 @@ def ratio(value, ideal):
     return f"{value / ideal:.2f}" if ideal else "-"
 
 
-def render(table, runs, reasons):
+def render(table, runs, traffic, reasons):
     names = demangled([name for _, name in table])
     problems, rows, low = [], [], []
     for (source, name), uses in sorted(table.items(), key=lambda item: (item[0][0], names[item[0][1]], item[0][1])):
-        run = runs.get(names[name])
+        run, counted = runs.get(names[name]), traffic.get(names[name])
         cells = []
         for arch in sorted(LIMITS):
             use = uses.get(arch)
@@ -138,16 +139,19 @@ def render(table, runs, reasons):
         shared = max(use.shared for use in uses.values())
         line = f"{source}  {names[name]}\n    registers/occupancy {' '.join(cells)}, shared {shared}"
         if run:
-            line += (f"+{run.dynamic}, threads {run.threads}, sectors {ratio(run.sectors, run.sectors_ideal)}"
-                     f", bank passes {ratio(run.passes, run.passes_ideal)}")
+            line += f"+{run.dynamic}, threads {run.threads}"
+        if counted:
+            line += (f", sectors {ratio(counted.sectors, counted.sectors_ideal)}"
+                     f", bank passes {ratio(counted.passes, counted.passes_ideal)}")
         rows.append(line)
     for key in low:
         if key not in reasons:
             problems.append(f"{key[0]}: {key[1]}: occupancy below {LEAST_OCCUPANCY} % without a reason "
                             f"(add `# low: {key[0]} {key[1]}: why` to the file)")
     head = ["# Kernels of cuda/: for each architecture registers per thread / occupancy in percent (computed), bytes",
-            "# of static + dynamic shared memory; and for those that tests/cuda/test_traffic.cpp runs the largest block,",
-            "# 32-byte sectors of global memory and passes through the banks of shared memory per least possible.",
+            "# of static + dynamic shared memory and the largest block that the tests start; for those that",
+            "# tests/cuda/test_traffic.cpp runs, 32-byte sectors of global memory and passes through the banks of",
+            "# shared memory per least possible.",
             "# Written by `make resources`, compared by `make check-resources`. Occupancy below 25 % needs a reason:"]
     head += [f"# low: {source} {name}: {reasons[source, name]}" for source, name in low if (source, name) in reasons]
     return "\n".join(head + [""] + rows) + "\n", problems
@@ -155,13 +159,15 @@ def render(table, runs, reasons):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--stats", required=True)
+    parser.add_argument("--launches", required=True, help="VGPU_STATS of all tests")
+    parser.add_argument("--traffic", required=True, help="VGPU_STATS of test_traffic.cpp")
     parser.add_argument("--write")
     parser.add_argument("--check")
     parser.add_argument("logs", nargs="+")
     options = parser.parse_args()
     path = pathlib.Path(options.write or options.check)
-    text, problems = render(read_logs(options.logs), read_runs(options.stats), reasons_in(path))
+    text, problems = render(read_logs(options.logs), read_runs(options.launches), read_runs(options.traffic),
+                            reasons_in(path))
     if options.write:
         path.write_text(text)
     elif not path.exists() or path.read_text() != text:
