@@ -373,7 +373,9 @@ TEST_CASE("counters by source line", "[opcodes]") {
       counting(256));
   g_counting = false;
   const std::string text = stats_text();
-  mentions(text, "kernel k\n  launches 1  warp instructions 18  active lanes 95.8%\n");
+  mentions(text,
+           "kernel k\n  launches 1  threads 32  shared 0  warp instructions 18  active lanes "
+           "95.8%\n");
   mentions(text, "  counted.cu:10  issued 1  lanes 100.0%  sectors 4/4\n");
   mentions(text, "  counted.cu:11  issued 2  lanes 100.0%  sectors 32/4\n");
   mentions(text, "  counted.cu:12  issued 1  lanes 100.0%  sectors 1/1\n");
