@@ -85,11 +85,20 @@ Recognizer::Recognizer(const RecognizerOptions& o, Rng& rng)
   assign_paths();
 }
 
+std::pair<std::vector<Tensor>, Lengths> Recognizer::forward_at(const std::vector<int64_t>& layers,
+                                                               const Tensor& x,
+                                                               const Lengths& lengths,
+                                                               const nn::Context& context) {
+  const auto [short_x, short_lengths] = subsampling_.forward(x, lengths);
+  std::vector<Tensor> logits = encoder_.forward_at(layers, short_x, short_lengths, context);
+  for (Tensor& h : logits) h = output_.forward(h);
+  return {logits, short_lengths};
+}
+
 std::pair<Tensor, Lengths> Recognizer::forward(const Tensor& x, const Lengths& lengths,
                                                const nn::Context& context) {
-  auto [short_x, short_lengths] = subsampling_.forward(x, lengths);
-  auto [h, out_lengths] = encoder_.forward(short_x, short_lengths, context);
-  return {output_.forward(h), out_lengths};
+  auto [logits, out_lengths] = forward_at({options_.encoder.layers}, x, lengths, context);
+  return {logits[0], out_lengths};
 }
 
 double TrainedRecognizer::frame_seconds() const {

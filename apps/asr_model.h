@@ -50,6 +50,11 @@ class Recognizer : public nn::Module {
   Recognizer(const RecognizerOptions& options, Rng& rng);
   std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths,
                                      const nn::Context& context);
+  /// The logits that the encoder's output after each of these layers gives (ascending, from 1),
+  /// through one projection: for intermediate CTC.
+  std::pair<std::vector<Tensor>, Lengths> forward_at(const std::vector<int64_t>& layers,
+                                                     const Tensor& x, const Lengths& lengths,
+                                                     const nn::Context& context);
   const RecognizerOptions& options() const { return options_; }
 
  private:

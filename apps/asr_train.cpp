@@ -28,12 +28,14 @@ struct TrainCommand {
   nn::BatchOptions batches;
   audio::SpecAugmentOptions augment;
   bool spec_augment = true, drop_infeasible = false, show_model = false;
-  double cache_mib = 4096, attention_dropout = 0;
+  double cache_mib = 4096, intermediate_weight = 0.3;
+  std::vector<int64_t> intermediate;
 
   void add_options();
   void add_model_options();
   void add_data_options();
   void run();
+  Tensor loss_of(asr::Recognizer& recognizer, const asr::SpeechBatch& batch, Rng& dropout) const;
 
  private:
   void prepare_front_end(const RunFolder& folder);
@@ -48,19 +50,29 @@ void TrainCommand::add_model_options() {
     return sub->add_option(name, value, help)->capture_default_str()->group(group);
   };
   add("--layers", e.layers, "Encoder layers")->check(CLI::Range(1, 1000));
+  add("--block", e.block, "What a layer is: transformer or conformer")
+      ->check(CLI::IsMember({"transformer", "conformer"}));
+  add("--kernel", e.kernel, "Positions that a conformer's convolution sees, odd")
+      ->check(CLI::Range(1, 1001));
   add("--heads", e.heads, "Attention heads")->check(CLI::Range(1, 1000));
   add("--head-size", e.head_size, "Size of a head; 0: width / heads");
   add("--width", e.width, "Model width")->check(CLI::Range(1, 100000));
   add("--hidden", e.hidden, "Width of the feed-forward parts")->check(CLI::Range(1, 1000000));
   add("--dropout", e.dropout, "Dropout")->check(CLI::Range(0.0, 0.99));
   add("--attention", e.attention, "Attention variant; --help-attention lists them");
-  add("--activation", e.activation, "gelu or relu")->check(CLI::IsMember({"gelu", "relu"}));
+  add("--activation", e.activation, "gelu, relu or silu")
+      ->check(CLI::IsMember({"gelu", "relu", "silu"}));
   add("--positions", positions, "none, sinusoidal, learned or rotary");
   add("--max-length", e.max_length, "Longest sequence of learned positions");
   add("--subsampling", model.subsampling, "Input frames per position of the encoder: 1, 2, 4 or 8")
       ->check(CLI::IsMember({1, 2, 4, 8}));
   add("--channels", model.channels, "Channels of the subsampling convolutions")
       ->check(CLI::Range(1, 4096));
+  add("--intermediate-ctc", intermediate,
+      "Layers before the last after which the loss is taken too")
+      ->delimiter(',');
+  add("--intermediate-weight", intermediate_weight, "Part of the loss that they make up")
+      ->check(CLI::Range(0.0, 0.99));
   add_switch(*sub, "pre-norm", e.pre_norm, "Layer norm before each part instead of after it")
       ->group(group);
   add_switch(*sub, "recompute", e.recompute, "Keep only each layer's input for backward")
@@ -152,6 +164,24 @@ void TrainCommand::print_start(const asr::Recognizer& recognizer, const asr::Dat
                model.encoder.attention.c_str(), static_cast<long long>(model.subsampling));
 }
 
+// (1 - w) times the loss of the last layer, w times the mean of those in the middle.
+Tensor TrainCommand::loss_of(asr::Recognizer& recognizer, const asr::SpeechBatch& batch,
+                             Rng& dropout) const {
+  const auto [x, lengths] = batch.input();
+  std::vector<int64_t> layers = intermediate;
+  layers.push_back(model.encoder.layers);
+  const auto [logits, out_lengths] =
+      recognizer.forward_at(layers, x, lengths, {true, &dropout, {}});
+  Tensor loss = nn::ctc(logits.back(), out_lengths, batch.labels);
+  if (intermediate.empty()) return loss;
+  loss = loss * (1 - intermediate_weight);
+  for (size_t i = 0; i < intermediate.size(); ++i) {
+    const double part = intermediate_weight / static_cast<double>(intermediate.size());
+    loss = loss + nn::ctc(logits[i], out_lengths, batch.labels) * part;
+  }
+  return loss;
+}
+
 void TrainCommand::run() {
   apply(common);
   const RunFolder folder(run_options);
@@ -160,6 +190,13 @@ void TrainCommand::run() {
   model.encoder.positions = nn::parse_positions(positions);
   model.columns = front_end.columns();
   model.classes = vocab.size();
+  for (size_t i = 0; i < intermediate.size(); ++i) {
+    const int64_t layer = intermediate[i];
+    CENTROID_CHECK(
+        layer >= 1 && layer < model.encoder.layers && (i == 0 || layer > intermediate[i - 1]),
+        "--intermediate-ctc: expected ascending layers from 1 to ", model.encoder.layers - 1,
+        ", got ", layer);
+  }
 
   asr::Dataset data(train_manifest, front_end, vocab, cache_mib);
   for (const std::string& id : data.check_feasible(model.subsampling, drop_infeasible)) {
@@ -197,10 +234,8 @@ void TrainCommand::run() {
   task.next_loss = [&] {
     const asr::SpeechBatch batch = stream->next();
     ++position;
-    const auto [x, lengths] = batch.input();
-    const auto [logits, out_lengths] = recognizer.forward(x, lengths, {true, &dropout, {}});
     TrainBatch result;
-    result.loss = nn::ctc(logits, out_lengths, batch.labels);
+    result.loss = loss_of(recognizer, batch, dropout);
     result.items = batch.ids;
     result.units = static_cast<double>(batch.ids.size());
     result.seconds = batch.seconds;

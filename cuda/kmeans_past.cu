@@ -90,7 +90,6 @@ CENTROID_DEVICE void learn(const Means<kShared>& means, const WideCounts& totals
     totals.of(c)[lane + kWarp] += means.counts.high(c);
     if (lane == 0) totals.of(c)[kBits] += means.counts.size(c);
   }
-  __syncthreads();
 }
 
 template <bool kShared>
@@ -107,7 +106,7 @@ __global__ void __launch_bounds__(kMeansThreads) past_kernel(Past a) {
   for (int l = valid + threadIdx.x; l < a.positions; l += blockDim.x) {
     a.joined[at + l] = a.seen[at + l] = -1;
   }
-  __syncthreads();
+  // Between blocks, as here, the barrier is that at the beginning of list_where.
   for (int l0 = 0, first = 0; l0 < valid; first += a.clusters) {
     const int n = min(a.block, valid - l0);
     const uint64_t* codes = a.codes + at + l0;

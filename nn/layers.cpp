@@ -57,7 +57,8 @@ Tensor Dropout::forward(const Tensor& x, const Context& context) const {
 Unary parse_activation(const std::string& name) {
   if (name == "gelu") return Unary::gelu;
   if (name == "relu") return Unary::relu;
-  throw Error(concat("activation: expected one of ", nearest_first({"gelu", "relu"}, name),
+  if (name == "silu") return Unary::silu;
+  throw Error(concat("activation: expected one of ", nearest_first({"gelu", "relu", "silu"}, name),
                      ", got '", name, "'"));
 }
 

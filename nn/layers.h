@@ -54,7 +54,7 @@ class Dropout : public Module {
   double p_;
 };
 
-/// `gelu` or `relu`; throws, listing both, otherwise.
+/// `gelu`, `relu` or `silu`; throws, listing them, otherwise.
 Unary parse_activation(const std::string& name);
 
 /// up to `hidden`, activation, dropout, down again: (..., C) -> (..., C)

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "autograd/recompute.h"
+#include "nn/conformer.h"
 #include "nn/names.h"
 
 namespace centroid::nn {
@@ -16,6 +17,7 @@ namespace {
 template <typename Options, typename F>
 void for_each_member(Options& options, F&& f) {
   f("layers", options.layers);
+  f("block", options.block);
   f("heads", options.heads);
   f("head_size", options.head_size);
   f("width", options.width);
@@ -25,6 +27,7 @@ void for_each_member(Options& options, F&& f) {
   f("cross_attention", options.cross_attention);
   f("pre_norm", options.pre_norm);
   f("activation", options.activation);
+  f("kernel", options.kernel);
   f("positions", options.positions);
   f("max_length", options.max_length);
   f("causal", options.causal);
@@ -73,6 +76,15 @@ void check(const TransformerOptions& options) {
   CENTROID_CHECK(options.dropout >= 0 && options.dropout < 1,
                  "transformer: dropout: expected a value in [0, 1), got ", options.dropout);
   parse_activation(options.activation);
+  CENTROID_CHECK(options.block == "transformer" || options.block == "conformer",
+                 "transformer: block: expected transformer or conformer, got '", options.block,
+                 "'");
+  if (options.block == "conformer") {
+    CENTROID_CHECK(!options.causal, "transformer: a conformer looks ahead and cannot be causal ",
+                   "(use block = transformer)");
+    CENTROID_CHECK(options.pre_norm, "transformer: a conformer's parts begin with their norms: ",
+                   "expected pre_norm");
+  }
   const int64_t head_size =
       options.head_size > 0 ? options.head_size : options.width / options.heads;
   CENTROID_CHECK(options.positions != Positions::rotary || head_size % 2 == 0,
@@ -105,6 +117,14 @@ void from_json(const nlohmann::json& json, TransformerOptions& options) {
 }
 
 // ---- layers -------------------------------------------------------------------------------------
+
+std::unique_ptr<DecodeState> EncoderBlock::start_decoding() const {
+  throw Error(concat(path(), ": this layer looks ahead: it cannot go step by step"));
+}
+
+Tensor EncoderBlock::step(DecodeState&, const Tensor&, int64_t) {
+  throw Error(concat(path(), ": this layer looks ahead: it cannot go step by step"));
+}
 
 EncoderLayer::EncoderLayer(const TransformerOptions& options, Rng& rng)
     : attention_(options, options.attention, options.causal, rng),
@@ -218,6 +238,15 @@ void check_sequence(const Tensor& x, const Lengths& lengths, int64_t width, cons
 
 }  // namespace
 
+namespace {
+
+std::unique_ptr<EncoderBlock> make_block(const TransformerOptions& options, Rng& rng) {
+  if (options.block == "conformer") return std::make_unique<ConformerLayer>(options, rng);
+  return std::make_unique<EncoderLayer>(options, rng);
+}
+
+}  // namespace
+
 Encoder::Encoder(const TransformerOptions& options, Rng& rng)
     : options_(checked(options)),
       positions_(options.positions, options.width, options.max_length, rng),
@@ -225,31 +254,44 @@ Encoder::Encoder(const TransformerOptions& options, Rng& rng)
       norm_(options.width) {
   add_module("positions", positions_);
   for (int64_t i = 0; i < options.layers; ++i) {
-    add_module(concat("layers.", i), layers_.emplace_back(options, rng));
+    layers_.push_back(make_block(options, rng));
+    add_module(concat("layers.", i), *layers_.back());
   }
   if (options.pre_norm) add_module("norm", norm_);
 }
 
-std::pair<Tensor, Lengths> Encoder::forward(const Tensor& x, const Lengths& lengths,
-                                            const Context& context) {
+std::vector<Tensor> Encoder::forward_at(const std::vector<int64_t>& layers, const Tensor& x,
+                                        const Lengths& lengths, const Context& context) {
   check_sequence(x, lengths, options_.width, "Encoder");
+  std::vector<Tensor> results;
   // Masked at both ends: whatever stands in the padding, NaN included, meets no other number.
   Tensor h = dropout_.forward(positions_.forward(mask_padding(x, lengths)), context);
-  for (EncoderLayer& layer : layers_) {
-    h = run_layer(options_.recompute, {h}, context,
-                  [&layer, lengths](const std::vector<Tensor>& xs, const Context& now) {
-                    return layer.forward(xs[0], lengths, now);
-                  });
+  for (int64_t done = 0; const int64_t wanted : layers) {
+    CENTROID_CHECK(wanted > done && wanted <= options_.layers,
+                   "Encoder: layers: expected ascending numbers from 1 to ", options_.layers,
+                   ", got ", wanted);
+    for (; done < wanted; ++done) {
+      h = run_layer(options_.recompute, {h}, context,
+                    [layer = layers_[done].get(), lengths](const std::vector<Tensor>& xs,
+                                                           const Context& now) {
+                      return layer->forward(xs[0], lengths, now);
+                    });
+    }
+    results.push_back(mask_padding(options_.pre_norm ? norm_.forward(h) : h, lengths));
   }
-  if (options_.pre_norm) h = norm_.forward(h);
-  return {mask_padding(h, lengths), lengths};
+  return results;
+}
+
+std::pair<Tensor, Lengths> Encoder::forward(const Tensor& x, const Lengths& lengths,
+                                            const Context& context) {
+  return {forward_at({options_.layers}, x, lengths, context)[0], lengths};
 }
 
 EncoderState Encoder::start_decoding() const {
   CENTROID_CHECK(options_.causal,
                  "Encoder: only a causal encoder can go step by step (set options.causal)");
   EncoderState state;
-  for (const EncoderLayer& layer : layers_) state.layers.push_back(layer.start_decoding());
+  for (const auto& layer : layers_) state.layers.push_back(layer->start_decoding());
   return state;
 }
 
@@ -262,7 +304,7 @@ Tensor Encoder::step(EncoderState& state, const Tensor& x) {
   const NoGrad off;
   Tensor h = positions_.forward(x, state.position);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    h = layers_[i].step(*state.layers[i], h, state.position);
+    h = layers_[i]->step(*state.layers[i], h, state.position);
   }
   ++state.position;
   return options_.pre_norm ? norm_.forward(h) : h;

@@ -1,6 +1,7 @@
 #pragma once
 // Multi-head attention around the Attention interface, encoder and decoder layers and their stacks.
 #include <deque>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 
 #include "nn/attention.h"
@@ -13,6 +14,7 @@ namespace centroid::nn {
 /// Everything that describes a stack; stored in checkpoints.
 struct TransformerOptions {
   int64_t layers = 4;
+  std::string block = "transformer";  ///< or conformer: what an encoder's layers are
   int64_t heads = 4;
   int64_t head_size = 0;  ///< 0: width / heads
   int64_t width = 128;    ///< C
@@ -21,7 +23,8 @@ struct TransformerOptions {
   std::string attention = "full";
   std::string cross_attention = "full";  ///< decoder only
   bool pre_norm = true;
-  std::string activation = "gelu";  ///< or relu
+  std::string activation = "gelu";  ///< or relu, silu
+  int64_t kernel = 15;              ///< frames of a conformer's convolutions, odd
   Positions positions = Positions::sinusoidal;
   int64_t max_length = 4096;  ///< of learned positions
   bool causal = false;
@@ -67,16 +70,26 @@ class MultiHead : public Module {
   PositionTable angles_;
 };
 
+/// A layer of an encoder.
+class EncoderBlock : public Module {
+ public:
+  /// (B, T, C) -> (B, T, C); rows beyond `lengths` mean nothing and affect no other row.
+  virtual Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context) = 0;
+  /// As for MultiHead: (B, 1, C) -> (B, 1, C). Both throw for layers that look ahead.
+  virtual std::unique_ptr<DecodeState> start_decoding() const;
+  virtual Tensor step(DecodeState& state, const Tensor& x, int64_t position);
+};
+
 /// Self-attention and feed-forward, each with a residual; norm before (pre) or after (post) each
 /// part.
-class EncoderLayer : public Module {
+class EncoderLayer : public EncoderBlock {
  public:
   EncoderLayer(const TransformerOptions& options, Rng& rng);
-  /// (B, T, C) -> (B, T, C); rows beyond `lengths` mean nothing and affect no other row.
-  Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context);
-  /// As for MultiHead: (B, 1, C) -> (B, 1, C)
-  std::unique_ptr<DecodeState> start_decoding() const { return attention_.start_decoding(); }
-  Tensor step(DecodeState& state, const Tensor& x, int64_t position);
+  Tensor forward(const Tensor& x, const Lengths& lengths, const Context& context) override;
+  std::unique_ptr<DecodeState> start_decoding() const override {
+    return attention_.start_decoding();
+  }
+  Tensor step(DecodeState& state, const Tensor& x, int64_t position) override;
 
  private:
   /// The layer around its attention, (B, T, C) -> (B, T, C).
@@ -104,6 +117,11 @@ class Encoder : public Module {
   Encoder(const TransformerOptions& options, Rng& rng);
   std::pair<Tensor, Lengths> forward(const Tensor& x, const Lengths& lengths,
                                      const Context& context);
+  /// What `forward` would give if the encoder ended after each of these layers (ascending, from 1):
+  /// for losses in the middle (Lee and Watanabe, "Intermediate loss regularization for CTC-based
+  /// speech recognition", ICASSP 2021). Later layers are not run. The norm is shared.
+  std::vector<Tensor> forward_at(const std::vector<int64_t>& layers, const Tensor& x,
+                                 const Lengths& lengths, const Context& context);
 
   /// Generation, one position at a time: the state before the first one. Throws unless the encoder
   /// is causal.
@@ -117,7 +135,7 @@ class Encoder : public Module {
   TransformerOptions options_;
   PositionalEncoding positions_;
   Dropout dropout_;
-  std::deque<EncoderLayer> layers_;
+  std::vector<std::unique_ptr<EncoderBlock>> layers_;
   LayerNorm norm_;
 };
 
