@@ -1,6 +1,7 @@
 // K-means over growing prefixes. Blocks of codes are learnt one after the other, so one thread
 // block does all of a head: centroids and the counts of the codes it is learning are in shared
 // memory where they fit, the counts of all earlier ones in global memory, which only votes read.
+// With iterations = 0 it only looks.
 #include "cuda/kmeans.cuh"
 
 namespace centroid::cuda {
@@ -9,10 +10,12 @@ namespace {
 struct Past {
   const uint64_t* codes;
   const int64_t* lengths;
-  int32_t *joined, *seen, *totals;
-  // In global memory where they do not fit into shared: (items, K), (items, K), (items, K, 65) and
-  // (items, K).
-  uint64_t *centroids, *alive;
+  int32_t *joined, *seen;
+  // Learnt before, and from now on: (items, K) and (items, K, 65).
+  uint64_t* centroids;
+  int32_t* totals;
+  // In global memory where they do not fit into shared: (items, K), (items, K, 65) and (items, K).
+  uint64_t* alive;
   int32_t *counts, *lists;
   int64_t iterations;
   int heads, positions, block, clusters;
@@ -101,19 +104,29 @@ __global__ void __launch_bounds__(kMeansThreads) past_kernel(Past a) {
   uint64_t* alive;
   const Means<kShared> means = past_means<kShared>(a, alive);
   const WideCounts totals{a.totals + int64_t{blockIdx.x} * a.clusters * (kBits + 1)};
-  totals.clear(a.clusters);
-  for (int c = threadIdx.x; c < a.clusters; c += blockDim.x) means.centroids[c] = 0;
+  uint64_t* known = a.centroids + int64_t{blockIdx.x} * a.clusters;
+  for (int c = threadIdx.x; kShared && c < a.clusters; c += blockDim.x) {
+    means.centroids[c] = known[c];
+  }
   for (int l = valid + threadIdx.x; l < a.positions; l += blockDim.x) {
-    a.joined[at + l] = a.seen[at + l] = -1;
+    a.seen[at + l] = -1;
+    if (a.iterations > 0) a.joined[at + l] = -1;
   }
   // Between blocks, as here, the barrier is that at the beginning of list_where.
   for (int l0 = 0, first = 0; l0 < valid; first += a.clusters) {
     const int n = min(a.block, valid - l0);
     const uint64_t* codes = a.codes + at + l0;
-    look(means, totals, alive, a.clusters, codes, n, first - a.clusters, a.seen + at + l0, &shared);
-    start_empty(means, totals, a.clusters, codes, n, &shared);
-    learn(means, totals, a, codes, n, first, a.joined + at + l0);
+    look(means, totals, alive, a.clusters, codes, n, max(0, first - a.clusters), a.seen + at + l0,
+         &shared);
     l0 += n;
+    if (a.iterations == 0) continue;
+    start_empty(means, totals, a.clusters, codes, n, &shared);
+    learn(means, totals, a, codes, n, first, a.joined + (codes - a.codes));
+  }
+  // Written by the threads that voted: wait for them.
+  __syncthreads();
+  for (int c = threadIdx.x; kShared && c < a.clusters; c += blockDim.x) {
+    known[c] = means.centroids[c];
   }
 }
 
@@ -121,7 +134,7 @@ __global__ void __launch_bounds__(kMeansThreads) past_kernel(Past a) {
 
 void hamming_kmeans_past(const Tensor& codes, const Tensor& lengths, int64_t block,
                          int64_t clusters, int64_t iterations, const Tensor& labels,
-                         const Tensor& past_labels) {
+                         const Tensor& past_labels, const Tensor& centroids, const Tensor& counts) {
   const int64_t heads = codes.size(1), items = codes.size(0) * heads, n = codes.size(2);
   const int64_t at_once = std::min(block, n);
   const bool shared = past_shared_bytes(clusters, true) <= kMeansShared && at_once <= kMostPacked;
@@ -129,19 +142,17 @@ void hamming_kmeans_past(const Tensor& codes, const Tensor& lengths, int64_t blo
   const auto scratch = [&](const Shape& shape, DType dtype) {
     return empty(shape, dtype, codes.device());
   };
-  const Tensor totals = scratch(per_bit, DType::i32);
-  const Tensor centroids = scratch(per_cluster, DType::i64);
   const Tensor alive = scratch(per_cluster, DType::i64);
   const Tensor lists = scratch(per_cluster, DType::i32);
-  const Tensor counts = shared ? lists : scratch(per_bit, DType::i32);
+  const Tensor of_block = shared ? lists : scratch(per_bit, DType::i32);
   const Past past{reinterpret_cast<const uint64_t*>(codes.data<int64_t>()),
                   lengths.data<int64_t>(),
                   labels.data<int32_t>(),
                   past_labels.data<int32_t>(),
-                  totals.data<int32_t>(),
                   reinterpret_cast<uint64_t*>(centroids.data<int64_t>()),
-                  reinterpret_cast<uint64_t*>(alive.data<int64_t>()),
                   counts.data<int32_t>(),
+                  reinterpret_cast<uint64_t*>(alive.data<int64_t>()),
+                  of_block.data<int32_t>(),
                   lists.data<int32_t>(),
                   iterations,
                   static_cast<int>(heads),

@@ -68,4 +68,10 @@ struct PastClusters {
   Clusters seen, joined;
 };
 
+/// What a k-means over a growing past has learnt of it, for going on block by block.
+struct GrowingMeans {
+  Tensor centroids;  ///< (B, H, K) i64, codes
+  Tensor counts;     ///< (B, H, K, 65) i32: set bits; members last
+};
+
 }  // namespace centroid

@@ -243,6 +243,12 @@ Clusters cluster_queries(const Tensor& q, const Lengths& lengths, const ClusterO
 /// For blocks of `block` queries; options.clusters is a whole number.
 PastClusters cluster_past(const Tensor& q, const Lengths& lengths, const ClusterOptions& options,
                           int64_t block, Rng& rng);
+/// The same as `cluster_past`, one block after the other. Nothing learnt so far:
+GrowingMeans growing_means(int64_t batch, int64_t heads, int64_t clusters, Device device);
+/// codes (B, H, n) of `hash_codes` by the nearest cluster that has members; -1 while there is none.
+Clusters nearest_learnt(const Tensor& codes, const GrowingMeans& means);
+/// Adds a block's codes (B, H, n) to `means`; returns the clusters they joined.
+Clusters learn_block(const Tensor& codes, const GrowingMeans& means, int64_t iterations);
 /// The same structure from labels in [-1, count).
 Clusters clusters_of_labels(const Tensor& labels, int64_t count);
 /// x (B, H, L, E) -> sum or mean per group (B, H, G, E).

@@ -97,6 +97,26 @@ Clusters cluster_queries(const Tensor& q, const Lengths& lengths, const ClusterO
   return result;
 }
 
+namespace {
+
+// The clusters joined and those seen.
+std::pair<Tensor, Tensor> kmeans_past(const Tensor& codes, const Lengths& valid, int64_t block,
+                                      int64_t iterations, const GrowingMeans& means) {
+  CENTROID_CHECK(codes.dim() == 3 && codes.dtype() == DType::i64,
+                 "k-means of the past: expected codes (B, H, L) i64, got ", codes.shape(), " ",
+                 codes.dtype());
+  detail::check_shape("k-means of the past", "centroids", means.centroids,
+                      {codes.size(0), codes.size(1), means.centroids.size(-1)});
+  const Tensor joined = empty(codes.shape(), DType::i32, codes.device());
+  const Tensor seen = empty(codes.shape(), DType::i32, codes.device());
+  CENTROID_DISPATCH(codes.device(), hamming_kmeans_past, contiguous(codes),
+                    valid.tensor(codes.device()), block, means.centroids.size(-1), iterations,
+                    joined, seen, means.centroids, means.counts);
+  return {joined, seen};
+}
+
+}  // namespace
+
 PastClusters cluster_past(const Tensor& q, const Lengths& lengths, const ClusterOptions& options,
                           int64_t block, Rng& rng) {
   CENTROID_CHECK(block >= 1, "cluster_past: block: expected at least 1, got ", block);
@@ -106,11 +126,28 @@ PastClusters cluster_past(const Tensor& q, const Lengths& lengths, const Cluster
   const Lengths valid = filled(lengths, q.size(0), q.size(2));
   const int64_t clusters = static_cast<int64_t>(options.clusters);
   const int64_t groups = clusters * ((q.size(2) + block - 1) / block);
-  const Tensor joined = empty(codes.shape(), DType::i32, q.device());
-  const Tensor seen = empty(codes.shape(), DType::i32, q.device());
-  CENTROID_DISPATCH(q.device(), hamming_kmeans_past, codes, valid.tensor(q.device()), block,
-                    clusters, options.iterations, joined, seen);
+  const auto [joined, seen] =
+      kmeans_past(codes, valid, block, options.iterations,
+                  growing_means(q.size(0), q.size(1), clusters, q.device()));
   return {grouped(seen, groups), grouped(joined, groups)};
+}
+
+GrowingMeans growing_means(int64_t batch, int64_t heads, int64_t clusters, Device device) {
+  return {zeros({batch, heads, clusters}, DType::i64, device),
+          zeros({batch, heads, clusters, 65}, DType::i32, device)};
+}
+
+Clusters nearest_learnt(const Tensor& codes, const GrowingMeans& means) {
+  const int64_t n = codes.size(2);
+  return grouped(kmeans_past(codes, filled({}, codes.size(0), n), n, 0, means).second,
+                 means.centroids.size(2));
+}
+
+Clusters learn_block(const Tensor& codes, const GrowingMeans& means, int64_t iterations) {
+  CENTROID_CHECK(iterations >= 1, "learn_block: iterations: expected at least 1, got ", iterations);
+  const int64_t n = codes.size(2);
+  return grouped(kmeans_past(codes, filled({}, codes.size(0), n), n, iterations, means).first,
+                 means.centroids.size(2));
 }
 
 Clusters clusters_of_labels(const Tensor& labels, int64_t count) {

@@ -9,7 +9,11 @@
 //
 // The share of weight on the top keys is the mean's, m: from the exact log-sum over the top keys,
 // l_i, follows that over all past keys, l_i - log m. With it the past is merged with the block.
+//
+// Generation: what a query of a block sees of the past stays the same until the block ends. It is
+// computed once a block, so that a token costs M + K + k products.
 #include "nn/attention/common.h"
+#include "nn/decode.h"
 
 namespace centroid::nn {
 
@@ -37,6 +41,34 @@ class CausalImprovedClustered : public Attention {
     return merge_attention({near, attend_past(input, scale, rng)}).out;
   }
 
+  std::unique_ptr<DecodeState> start_decoding() const override {
+    return std::make_unique<Generation>();
+  }
+
+  Tensor step(DecodeState& state, const AttentionInput& input) override {
+    check_step_input(input, capabilities(), "causal-improved-clustered");
+    const NoGrad off;
+    auto& past = state_as<Generation>(state, "causal-improved-clustered");
+    if (past.k.length() == 0) start(past, input);
+    const double scale = attention_scale(temperature_, input.q);
+    const int64_t begin = past.k.length() / block_ * block_;
+    if (begin > 0 && begin == past.k.length()) learn(past, scale);
+    past.q.append(input.q);
+    past.k.append(input.k);
+    past.v.append(input.v);
+    const int64_t n = past.k.length();
+    const Tensor k = past.k.rows(), v = past.v.rows();
+    const Attended near = tile_attention(input.q, raw::slice(k, 2, begin, n),
+                                         raw::slice(v, 2, begin, n), KeyMask{}, scale);
+    if (begin == 0) return near.out;
+    Rng rng = past.planes;
+    const Tensor codes = raw::hash_codes(input.q, {}, clusters_, rng);
+    const Clusters seen = raw::nearest_learnt(codes, past.learnt);
+    return merge_attention({near, look_back(input.q, k, v, past.means, past.all, past.keys, seen,
+                                            scale, {}, {})})
+        .out;
+  }
+
   Capabilities capabilities() const override {
     return {.causal = true,
             .causal_only = true,
@@ -46,6 +78,41 @@ class CausalImprovedClustered : public Attention {
   }
 
  private:
+  struct Generation : DecodeState {
+    History q, k, v;
+    Rng planes{0};        // at the draw of the hash's planes
+    GrowingMeans learnt;  // of the blocks that are complete, as all below
+    Tensor sums, sizes;   // of the clusters' queries, (B, H, K, E), (B, H, K)
+    Tensor means;         // (B, H, K, E)
+    Attended all;         // the means' attention to all keys of these blocks
+    Tensor keys;          // and their top keys
+  };
+
+  void start(Generation& past, const AttentionInput& input) const {
+    const int64_t batch = input.q.size(0), heads = input.q.size(1);
+    const auto clusters = static_cast<int64_t>(clusters_.clusters);
+    const Device device = input.q.device();
+    past.planes = choice_stream(input, *this);
+    past.learnt = raw::growing_means(batch, heads, clusters, device);
+    past.sums = zeros({batch, heads, clusters, input.q.size(3)}, input.q.dtype(), device);
+    past.sizes = zeros({batch, heads, clusters}, input.q.dtype(), device);
+  }
+
+  // The block that has just ended becomes part of the past.
+  void learn(Generation& past, double scale) const {
+    const int64_t n = past.k.length();
+    const Tensor q = raw::slice(past.q.rows(), 2, n - block_, n);
+    Rng rng = past.planes;
+    const Tensor codes = raw::hash_codes(q, {}, clusters_, rng);
+    const Clusters joined = raw::learn_block(codes, past.learnt, clusters_.iterations);
+    past.sums = past.sums + group_sum(q, joined);
+    past.sizes = past.sizes + raw::cast(joined.counts(), q.dtype());
+    past.means = past.sums / raw::unsqueeze(raw::clamp(past.sizes, 1, 1e9), -1);
+    past.all = tile_attention(past.means, past.k.rows(), past.v.rows(), KeyMask{}, scale, {},
+                              std::min(topk_, n));
+    past.keys = past.all.top_keys;
+  }
+
   // Query l sees the keys of its block up to itself.
   KeyMask block_mask(const AttentionInput& input) const {
     KeyMask mask = raw::key_mask(input.q, input.k, input.q_lengths, input.k_lengths, true);
@@ -93,15 +160,24 @@ class CausalImprovedClustered : public Attention {
     const Attended all = tile_attention(means, k, v, mask, scale, of_means,
                                         input.replay ? 0 : std::min(topk_, k.size(2)));
     const Tensor keys = choice(input, "topk", [&] { return all.top_keys; });
-    const Attended top =
-        gathered_attention(q, means, k, v, {past.seen.order, past.seen.offsets, keys}, KeyRule::all,
-                           scale, weight_dropout(dropout_, input), of_means,
-                           /*partly=*/true);
+    return look_back(q, k, v, means, all, keys, past.seen, scale, weight_dropout(dropout_, input),
+                     of_means);
+  }
+
+  // Attention of q to the past, by clusters `seen` with these means: `all` is what they see of it,
+  // `keys` their top keys.
+  static Attended look_back(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& means,
+                            const Attended& all, const Tensor& keys, const Clusters& seen,
+                            double scale, const WeightDropout& dropout,
+                            const WeightDropout& of_means) {
+    const Attended top = gathered_attention(q, means, k, v, {seen.order, seen.offsets, keys},
+                                            KeyRule::all, scale, dropout, of_means,
+                                            /*partly=*/true);
     const Tensor mass = mass_of(top.extra_lse, all.lse);
     Attended result;
-    result.out = correct_rows(top.out, past.seen, mass, mass, top.extra_out, all.out);
+    result.out = correct_rows(top.out, seen, mass, mass, top.extra_out, all.out);
     const Tensor rest = unsqueeze(log_mass_of(top.extra_lse, all.lse), -1);  // (B, H, G, 1)
-    result.lse = top.lse - squeeze(group_broadcast(rest, past.seen), 3);
+    result.lse = top.lse - squeeze(group_broadcast(rest, seen), 3);
     return result;
   }
 

@@ -214,8 +214,9 @@ void KMeans::refill(int64_t bh, const std::vector<int64_t>& empty) const {
 // and counted on top of all earlier ones, whose labels stay.
 class GrowingKMeans {
  public:
-  explicit GrowingKMeans(int64_t clusters)
-      : clusters_(clusters), centroids_(clusters, 0), ones_(clusters * (kBits + 1), 0) {}
+  // What was learnt before, and is added to: centroids (K) and counts (K, kBits + 1).
+  GrowingKMeans(int64_t clusters, int64_t* centroids, int32_t* counts)
+      : clusters_(clusters), centroids_(centroids), ones_(counts) {}
 
   // The nearest cluster that has members; -1 for all while there is none.
   void assign(const uint64_t* codes, int64_t n, int32_t* labels) const {
@@ -242,15 +243,15 @@ class GrowingKMeans {
     for (int64_t i = 0; i < fresh; ++i) {
       centroids_[empty[i]] = static_cast<int64_t>(codes[i * n / fresh]);
     }
-    std::vector<int32_t> counts(ones_.size());
+    std::vector<int32_t> counts(clusters_ * (kBits + 1));
     for (int64_t step = 1; step <= iterations; ++step) {
-      nearest(codes, n, centroids_.data(), clusters_, labels);
+      nearest(codes, n, centroids_, clusters_, labels);
       BitCounts ones(clusters_, counts.data());
       for (int64_t l = 0; l < n; ++l) ones.add(labels[l], codes[l]);
       ones.finish();
       if (step < iterations) vote(counts);
     }
-    for (size_t i = 0; i < ones_.size(); ++i) ones_[i] += counts[i];
+    for (size_t i = 0; i < counts.size(); ++i) ones_[i] += counts[i];
   }
 
  private:
@@ -264,8 +265,8 @@ class GrowingKMeans {
   }
 
   int64_t clusters_;
-  std::vector<int64_t> centroids_;
-  std::vector<int32_t> ones_;  // as the counts of BitCounts
+  int64_t* centroids_;
+  int32_t* ones_;  // as the counts of BitCounts
 };
 
 }  // namespace
@@ -319,7 +320,7 @@ void hamming_kmeans(const Tensor& codes, const Tensor& lengths, const Tensor& cl
 
 void hamming_kmeans_past(const Tensor& codes, const Tensor& lengths, int64_t block,
                          int64_t clusters, int64_t iterations, const Tensor& labels,
-                         const Tensor& past_labels) {
+                         const Tensor& past_labels, const Tensor& centroids, const Tensor& counts) {
   const int64_t heads = codes.size(1), n = codes.size(2);
   parallel_for(0, codes.size(0) * heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t bh = begin; bh < end; ++bh) {
@@ -327,17 +328,19 @@ void hamming_kmeans_past(const Tensor& codes, const Tensor& lengths, int64_t blo
       const uint64_t* code = reinterpret_cast<const uint64_t*>(codes.data<int64_t>()) + bh * n;
       int32_t* joined = labels.data<int32_t>() + bh * n;
       int32_t* past = past_labels.data<int32_t>() + bh * n;
-      GrowingKMeans means(clusters);
+      GrowingKMeans means(clusters, centroids.data<int64_t>() + bh * clusters,
+                          counts.data<int32_t>() + bh * clusters * (kBits + 1));
       for (int64_t l0 = 0, t = 0; l0 < valid; l0 += block, ++t) {
         const int64_t m = std::min(block, valid - l0);
         means.assign(code + l0, m, past + l0);
-        means.learn(code + l0, m, iterations, joined + l0);
-        for (int64_t l = l0; l < l0 + m; ++l) {
-          joined[l] += static_cast<int32_t>(t * clusters);
-          if (t > 0) past[l] += static_cast<int32_t>((t - 1) * clusters);
+        for (int64_t l = l0; l < l0 + m && t > 0; ++l) {
+          past[l] += static_cast<int32_t>((t - 1) * clusters);
         }
+        if (iterations == 0) continue;
+        means.learn(code + l0, m, iterations, joined + l0);
+        for (int64_t l = l0; l < l0 + m; ++l) joined[l] += static_cast<int32_t>(t * clusters);
       }
-      std::fill(joined + valid, joined + n, -1);
+      if (iterations > 0) std::fill(joined + valid, joined + n, -1);
       std::fill(past + valid, past + n, -1);
     }
   });

@@ -182,9 +182,11 @@ TEST_CASE("cuda: clusters of the past have the CPU's labels") {
       const Device device = in[0].device();
       const Tensor joined = raw::to(full(codes.shape(), 77, DType::i32), device);
       const Tensor seen = raw::to(full(codes.shape(), 77, DType::i32), device);
+      const GrowingMeans means = raw::growing_means(items, 2, c.clusters, device);
       CENTROID_DISPATCH(device, hamming_kmeans_past, in[0], in[1], c.block, c.clusters,
-                        c.iterations, joined, seen);
-      return Tensors{joined, seen};
+                        c.iterations, joined, seen, means.centroids, means.counts);
+      const Tensor next = raw::nearest_learnt(in[0], means).labels;
+      return Tensors{joined, seen, means.centroids, means.counts, next};
     };
     INFO("L " << c.n << ", block " << c.block << ", clusters " << c.clusters);
     CHECK(disagreement(f, {codes, from_vector(c.lengths, {items})}) == "");

@@ -14,8 +14,9 @@ Past past_clusters(const Codes& codes, int64_t valid, int64_t block, int64_t clu
                    int64_t iterations) {
   const int64_t n = static_cast<int64_t>(codes.size());
   const Tensor joined = full({1, 1, n}, 77, DType::i32), seen = full({1, 1, n}, 77, DType::i32);
+  const GrowingMeans means = raw::growing_means(1, 1, clusters, Device{});
   cpu::hamming_kmeans_past(from_vector(codes, {1, 1, n}), from_vector<int64_t>({valid}, {1}), block,
-                           clusters, iterations, joined, seen);
+                           clusters, iterations, joined, seen, means.centroids, means.counts);
   return {joined.to_vector<int32_t>(), seen.to_vector<int32_t>()};
 }
 
@@ -88,4 +89,37 @@ TEST_CASE("clusters of the past do not change with the future, nor with the padd
     }
     CHECK(changes > n / 3);
   }
+}
+
+TEST_CASE("clusters of the past: block by block they are those of the whole", "[cluster]") {
+  for (const int64_t clusters : {1, 3, 40}) {
+    const int64_t n = 67, block = 16;
+    Rng rng(clusters);
+    const Tensor codes = from_vector(lumpy_codes(2 * n, 7, 5, rng), {1, 2, n});
+    const Tensor joined = empty({1, 2, n}, DType::i32), seen = empty({1, 2, n}, DType::i32);
+    const GrowingMeans whole = raw::growing_means(1, 2, clusters, Device{});
+    cpu::hamming_kmeans_past(codes, from_vector<int64_t>({n}, {1}), block, clusters, 3, joined,
+                             seen, whole.centroids, whole.counts);
+    const GrowingMeans means = raw::growing_means(1, 2, clusters, Device{});
+    for (int64_t begin = 0; begin < n; begin += block) {
+      const int64_t end = std::min(n, begin + block), t = begin / block;
+      const Tensor part = raw::slice(codes, 2, begin, end);
+      const auto with = [&](const Tensor& labels, int64_t group) {
+        return raw::add(labels, static_cast<double>(group * clusters));
+      };
+      const Tensor near = raw::nearest_learnt(part, means).labels;
+      CHECK(same_bits(t == 0 ? near : with(near, t - 1),
+                      raw::contiguous(raw::slice(seen, 2, begin, end))));
+      CHECK(same_bits(with(raw::learn_block(part, means, 3).labels, t),
+                      raw::contiguous(raw::slice(joined, 2, begin, end))));
+    }
+    CHECK(same_bits(means.centroids, whole.centroids));
+    CHECK(same_bits(means.counts, whole.counts));
+  }
+  const GrowingMeans none = raw::growing_means(1, 2, 4, Device{});
+  const Tensor codes = zeros({1, 2, 3}, DType::i64);
+  CHECK(raw::nearest_learnt(codes, none).labels.to_vector<int32_t>() ==
+        std::vector<int32_t>(6, -1));
+  CHECK_THROWS_AS(raw::learn_block(codes, none, 0), Error);
+  CHECK_THROWS_AS(raw::nearest_learnt(zeros({1, 3, 3}, DType::i64), none), Error);
 }
