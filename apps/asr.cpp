@@ -12,5 +12,7 @@ int main(int argc, char** argv) {
   register_train(app);
   register_eval(app);
   register_transcribe(app);
-  return run_app(argc, argv, app, asr_presets());
+  register_score(app);
+  register_average(app);
+  return run_app(argc, argv, app, asr_presets(), choose_asr_preset);
 }

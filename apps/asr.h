@@ -2,6 +2,8 @@
 // The commands of the program `asr`. Each `register_*` adds one sub-command with its options and
 // the callback that runs it; errors leave a callback as centroid::Error.
 #include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
 
 #include "apps/audio/features.h"
 #include "apps/common/config.h"
@@ -13,9 +15,16 @@ void register_features(CLI::App& app);    ///< sound files -> log-mel features a
 void register_train(CLI::App& app);       ///< manifests -> a trained recogniser
 void register_eval(CLI::App& app);        ///< error rates of a recogniser on a manifest
 void register_transcribe(CLI::App& app);  ///< sound files -> text
+void register_score(CLI::App& app);       ///< transcripts -> error rates, intervals, tests
+void register_average(CLI::App& app);     ///< checkpoints -> their mean
 
 /// The named settings of `asr train --preset`.
 const Presets& asr_presets();
+/// What `--help` says of them, `auto` included.
+std::string asr_preset_help();
+/// The preset for the hours of sound in the manifest of `--train`; tells on stderr which. Throws
+/// when there is no manifest, or one without durations.
+std::string choose_asr_preset(const std::vector<std::string>& arguments);
 
 /// Adds the options of the filterbank (`--rate`, `--bins`, ...) in the help group "Features".
 /// `options` must outlive `command` and holds the defaults when this is called.

@@ -274,18 +274,11 @@ void register_train(CLI::App& app) {
   command->batches.max_items = 8;
   command->model.encoder.width = 144;
   command->model.encoder.hidden = 576;
-  add_preset_option(*command->sub, asr_presets());
+  Presets shown = asr_presets();
+  shown["auto"];
+  add_preset_option(*command->sub, shown, asr_preset_help());
   command->add_options();
   command->sub->callback([command] { command->run(); });
-}
-
-const Presets& asr_presets() {
-  // For one speaker and about 1.3 hours: small batches and rotary positions matter most there.
-  static const Presets presets{
-      {"festvox-ru-demo", {{"steps", 1000}, {"eval-every", 250}}},
-      {"festvox-ru", {{"steps", 1800}, {"eval-every", 300}}},
-  };
-  return presets;
 }
 
 }  // namespace centroid::apps

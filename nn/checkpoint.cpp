@@ -1,6 +1,8 @@
 #include "nn/checkpoint.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "tensor/ops.h"
@@ -120,6 +122,83 @@ Checkpoint load_checkpoint(const std::string& path) {
                    "': expected a name that begins with model., optimizer. or ema.");
   }
   return checkpoint;
+}
+
+namespace {
+
+// Averaged weights, by name and in f64, with the dtype they go back to.
+struct Sum {
+  Tensor total;
+  DType dtype;
+};
+
+void add_weights(const NamedTensors& weights, std::map<std::string, Sum>& sums, bool first,
+                 const std::string& path) {
+  CENTROID_CHECK(first || weights.size() == sums.size(), path, ": expected ", sums.size(),
+                 " weights as in the first checkpoint, got ", weights.size(),
+                 " (is it of another model?)");
+  for (const auto& [name, tensor] : weights) {
+    CENTROID_CHECK(tensor.dtype() == DType::f32 || tensor.dtype() == DType::f64, path, ": ", name,
+                   ": expected floating-point weights, got ", tensor.dtype());
+    const Tensor wide = raw::cast(tensor, DType::f64);
+    for (const double value : wide.to_vector<double>()) {
+      CENTROID_CHECK(std::isfinite(value), path, ": ", name, ": holds a value that is not finite");
+    }
+    if (first) {
+      sums.emplace(name, Sum{raw::clone(wide), tensor.dtype()});
+      continue;
+    }
+    const auto sum = sums.find(name);
+    CENTROID_CHECK(sum != sums.end(), path, ": ", name,
+                   ": not in the first checkpoint (is it of another model?)");
+    CENTROID_CHECK(sum->second.total.shape() == wide.shape() && sum->second.dtype == tensor.dtype(),
+                   path, ": ", name, ": expected ", sum->second.total.shape(), " ",
+                   sum->second.dtype, ", got ", wide.shape(), " ", tensor.dtype());
+    raw::add_(sum->second.total, wide);
+  }
+}
+
+// Keeps the texts that both have; another text under one name is an error or, where it may be,
+// leaves the name out.
+void merge_texts(std::map<std::string, std::string>& texts,
+                 const std::map<std::string, std::string>& other,
+                 const std::vector<std::string>& may_differ, const std::string& path) {
+  const auto optional = [&](const std::string& name) {
+    return std::find(may_differ.begin(), may_differ.end(), name) != may_differ.end();
+  };
+  for (const auto& [name, text] : other) {
+    CENTROID_CHECK(texts.contains(name) || optional(name), path, ": the first checkpoint has no ",
+                   name);
+  }
+  for (auto it = texts.begin(); it != texts.end();) {
+    const auto found = other.find(it->first);
+    const bool same = found != other.end() && found->second == it->second;
+    CENTROID_CHECK(same || optional(it->first), path, ": the ", it->first,
+                   " is not that of the first checkpoint");
+    it = same ? std::next(it) : texts.erase(it);
+  }
+}
+
+}  // namespace
+
+Checkpoint average_checkpoints(const std::vector<std::string>& paths,
+                               const std::vector<std::string>& may_differ) {
+  CENTROID_CHECK(!paths.empty(), "average: expected at least one checkpoint, got none");
+  Checkpoint result;
+  std::map<std::string, Sum> sums;
+  for (const std::string& path : paths) {
+    const Checkpoint checkpoint = load_checkpoint(path);
+    const bool first = &path == &paths.front();
+    add_weights(checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema, sums, first, path);
+    if (first) result.texts = checkpoint.texts;
+    merge_texts(result.texts, checkpoint.texts, may_differ, path);
+    result.step = std::max(result.step, checkpoint.step);
+  }
+  const double share = 1.0 / static_cast<double>(paths.size());
+  for (const auto& [name, sum] : sums) {
+    result.model.emplace_back(name, raw::cast(raw::mul(sum.total, share), sum.dtype));
+  }
+  return result;
 }
 
 }  // namespace centroid::nn

@@ -56,8 +56,10 @@ std::string read_text(const std::string& path) {
 }
 
 std::vector<std::string> read_lines(const std::string& path) {
-  const std::string bytes = read_text(path);
-  std::string_view rest = bytes;
+  return lines_of(read_text(path), path);
+}
+
+std::vector<std::string> lines_of(std::string_view rest, const std::string& path) {
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
   std::vector<std::string> lines;
   while (!rest.empty()) {

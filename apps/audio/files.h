@@ -11,6 +11,10 @@ namespace centroid::audio {
 /// valid gzip, or is gzip and the build has no zlib.
 std::string read_text(const std::string& path);
 
+/// The lines of a text without their line ends (LF or CRLF) and without a byte order mark. `name`
+/// stands for the file in messages. Throws for a NUL byte or invalid UTF-8, naming the line.
+std::vector<std::string> lines_of(std::string_view bytes, const std::string& name);
+
 /// The lines of a text file (also `.gz`) without their line ends (LF or CRLF) and without a byte
 /// order mark. Throws when the file is missing or holds a NUL byte or invalid UTF-8, naming the
 /// line.

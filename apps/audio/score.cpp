@@ -6,38 +6,38 @@
 #include <limits>
 
 #include "apps/audio/text.h"
+#include "tensor/error.h"
 
 namespace centroid::audio {
 
-namespace {
-
-// Costs count edits in units of kEdit; the remainder counts substitutions, so that of two
-// alignments with equally many edits the one with fewer substitutions, that is more matches, is
-// cheaper.
-constexpr int64_t kEdit = int64_t{1} << 32;
-
-}  // namespace
-
 std::vector<AlignedPair> align(const std::vector<std::string>& ref,
-                               const std::vector<std::string>& hyp) {
+                               const std::vector<std::string>& hyp, const AlignCosts& costs) {
+  CENTROID_CHECK(std::min({costs.substitution, costs.deletion, costs.insertion}) >= 1,
+                 "align: costs: expected at least 1 for every edit, got ", costs.substitution, "/",
+                 costs.deletion, "/", costs.insertion);
+  // The high half of a cost is what it says, the low half counts substitutions where they decide
+  // between equals.
+  constexpr int64_t kUnit = int64_t{1} << 32;
+  const int64_t substitute = costs.substitution * kUnit + costs.fewest_substitutions;
+  const int64_t remove = costs.deletion * kUnit, insert = costs.insertion * kUnit;
   const size_t n = ref.size(), m = hyp.size(), stride = m + 1;
   // step(i, j): the last edit of the best alignment of the first i and j symbols.
   std::vector<Edit> steps((n + 1) * stride, Edit::insertion);
   std::vector<int64_t> previous(stride), row(stride);
-  for (size_t j = 0; j <= m; ++j) row[j] = static_cast<int64_t>(j) * kEdit;
+  for (size_t j = 0; j <= m; ++j) row[j] = static_cast<int64_t>(j) * insert;
   for (size_t i = 1; i <= n; ++i) {
     std::swap(previous, row);
-    row[0] = static_cast<int64_t>(i) * kEdit;
+    row[0] = static_cast<int64_t>(i) * remove;
     steps[i * stride] = Edit::deletion;
     for (size_t j = 1; j <= m; ++j) {
       const bool same = ref[i - 1] == hyp[j - 1];
-      const int64_t diagonal = previous[j - 1] + (same ? 0 : kEdit + 1);
-      const int64_t deletion = previous[j] + kEdit, insertion = row[j - 1] + kEdit;
+      const int64_t diagonal = previous[j - 1] + (same ? 0 : substitute);
+      const int64_t deletion = previous[j] + remove, insertion = row[j - 1] + insert;
       row[j] = std::min({diagonal, deletion, insertion});
       Edit& step = steps[i * stride + j];
       if (row[j] == diagonal) {
         step = same ? Edit::match : Edit::substitution;
-      } else if (row[j] == deletion) {
+      } else if (row[j] != insertion) {
         step = Edit::deletion;
       }
     }
@@ -63,6 +63,23 @@ void ErrorRate::add(const std::vector<AlignedPair>& alignment) {
   }
   ++utterances;
   wrong_utterances += errors() > before;
+}
+
+void Confusions::add(const std::vector<AlignedPair>& alignment) {
+  for (const AlignedPair& pair : alignment) {
+    if (pair.edit != Edit::match) ++counts_[{pair.edit, pair.ref, pair.hyp}];
+  }
+}
+
+std::vector<Confusions::Entry> Confusions::most_frequent(Edit kind, size_t n) const {
+  std::vector<Entry> entries;
+  for (const auto& [key, count] : counts_) {
+    if (std::get<0>(key) == kind) entries.push_back({std::get<1>(key), std::get<2>(key), count});
+  }
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const Entry& a, const Entry& b) { return a.count > b.count; });
+  entries.resize(std::min(n, entries.size()));
+  return entries;
 }
 
 ErrorRate& ErrorRate::operator+=(const ErrorRate& other) {

@@ -107,12 +107,12 @@ void insert(Words& arguments, size_t after, std::vector<Inserted>& inserted, CLI
 
 // Each source is inserted only where the earlier ones, which win, say nothing.
 std::vector<Inserted> insert_configs(Words& arguments, size_t after, CLI::App& command,
-                                     const Presets& presets) {
+                                     const Presets& presets, const PresetChooser& choose) {
   std::vector<Inserted> inserted;
   const auto takes = [&](const char* flag) { return command.get_option_no_throw(flag) != nullptr; };
   const std::string config = takes("--config") ? argument_value(arguments, "config") : "";
   const std::string resume = takes("--resume") ? argument_value(arguments, "resume") : "";
-  const std::string preset = takes("--preset") ? argument_value(arguments, "preset") : "";
+  std::string preset = takes("--preset") ? argument_value(arguments, "preset") : "";
   if (!resume.empty()) {
     if (!config.empty() || !preset.empty()) {
       throw UsageError{
@@ -129,6 +129,7 @@ std::vector<Inserted> insert_configs(Words& arguments, size_t after, CLI::App& c
   if (!config.empty()) {
     insert(arguments, after, inserted, command, read_config(config), "config " + config);
   }
+  if (preset == "auto" && choose) preset = choose(arguments);
   if (!preset.empty()) {
     Words names;
     for (const auto& [name, values] : presets) names.push_back(name);
@@ -213,14 +214,15 @@ bool mentions(const std::string& text, const std::string& flag) {
   throw UsageError{message};
 }
 
-void parse_and_run(Words arguments, CLI::App& app, const Presets& presets) {
+void parse_and_run(Words arguments, CLI::App& app, const Presets& presets,
+                   const PresetChooser& choose) {
   size_t after = 0;
   CLI::App& command = *chosen_command(app, arguments, after);
   const bool wants_help = std::any_of(arguments.begin(), arguments.end(), [](const auto& word) {
     return word == "--help" || word == "-h";
   });
   std::vector<Inserted> inserted;
-  if (!wants_help) inserted = insert_configs(arguments, after, command, presets);
+  if (!wants_help) inserted = insert_configs(arguments, after, command, presets, choose);
 
   const CLI::Option* dump = command.get_option_no_throw("--dump-config");
   if (dump && std::find(arguments.begin(), arguments.end(), "--dump-config") != arguments.end()) {
@@ -277,10 +279,10 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->group(group);
 }
 
-void add_preset_option(CLI::App& command, const Presets& presets) {
+void add_preset_option(CLI::App& command, const Presets& presets, const std::string& help) {
   Words names;
   for (const auto& [name, values] : presets) names.push_back(name);
-  command.add_option("--preset", CLI::callback_t(), "a named set of options; flags win")
+  command.add_option("--preset", CLI::callback_t(), help)
       ->type_name("{" + join(names) + "}")
       ->configurable(false);
 }
@@ -331,12 +333,13 @@ Device apply(const CommonOptions& options) {
   return device;
 }
 
-int run_app(int argc, const char* const* argv, CLI::App& app, const Presets& presets) {
+int run_app(int argc, const char* const* argv, CLI::App& app, const Presets& presets,
+            const PresetChooser& choose) {
   const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "";
   if (app.get_name().empty()) app.name(program.empty() ? "program" : program);
   try {
     prepare(app);
-    parse_and_run(Words(argv + std::min(argc, 1), argv + argc), app, presets);
+    parse_and_run(Words(argv + std::min(argc, 1), argv + argc), app, presets, choose);
     std::cout.flush();
     CENTROID_CHECK(std::cout.good(), "standard output: cannot write the results (disk full?)");
     return 0;

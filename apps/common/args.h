@@ -2,6 +2,7 @@
 // The command-line contract that every program keeps: options, errors and exit codes.
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,12 @@ void add_common_options(CLI::App& command, CommonOptions& options);
 
 /// Adds `--preset NAME`, which sets the options listed under that name; what the command line or
 /// a `--config` file gives wins. The same `presets` go to `run_app`.
-void add_preset_option(CLI::App& command, const Presets& presets);
+void add_preset_option(CLI::App& command, const Presets& presets,
+                       const std::string& help = "a named set of options; flags win");
+
+/// Chooses what `--preset auto` stands for: from the arguments of the command (with those of
+/// `--config`) the name of a preset.
+using PresetChooser = std::function<std::string(const std::vector<std::string>& arguments)>;
 
 /// Adds a switch `--name` / `--no-name` with the default that `value` holds now (`name` is given
 /// without dashes). CLI11's own flags lose a default of true.
@@ -51,6 +57,8 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
 /// expected, got (hint)` on stderr, for every exception; 2: wrong usage. Values come, in this
 /// order, from the command line, `--config FILE.json` (or the config.json of `--resume DIR`),
 /// `--preset`, the defaults. Callbacks are set with `command->callback(...)`.
-int run_app(int argc, const char* const* argv, CLI::App& app, const Presets& presets = {});
+/// With `choose`, `--preset auto` is a preset, too.
+int run_app(int argc, const char* const* argv, CLI::App& app, const Presets& presets = {},
+            const PresetChooser& choose = {});
 
 }  // namespace centroid::apps

@@ -34,7 +34,7 @@ bool is_loss(const std::string& name) { return name.ends_with("loss"); }
 }  // namespace
 
 bool draw_curves(const std::string& log, const std::string& png, const std::string& title) {
-  std::vector<double> steps, losses, rates;
+  std::vector<double> steps, losses, rates, norms;
   std::map<std::string, Series> evaluations;
   for (const auto& object : read_json_lines(log)) {
     const double step = logged_number(object, "step");
@@ -43,6 +43,7 @@ bool draw_curves(const std::string& log, const std::string& png, const std::stri
       steps.push_back(step);
       losses.push_back(logged_number(object, "loss"));
       rates.push_back(logged_number(object, "lr"));
+      norms.push_back(logged_number(object, "grad_norm"));
     } else if (event == "eval") {
       for (const auto& [name, value] : object.items()) {
         if (name == "step" || !(value.is_number() || value.is_string()) || name == "event")
@@ -77,6 +78,12 @@ bool draw_curves(const std::string& log, const std::string& png, const std::stri
   Panel rate{{"learning rate", false, {}, {}}, {}};
   rate.series.push_back({"", steps, rates, false, 0});
   plot.panels.push_back(rate);
+  if (std::any_of(norms.begin(), norms.end(), [](double x) { return x > 0; })) {
+    Panel norm{{"gradient norm", true, {}, {}}, {}};  // spans decades: logarithmic
+    if (steps.size() > 80) norm.series.push_back({"", steps, norms, true, 0});
+    norm.series.push_back({"", steps, steps.size() > 80 ? smoothed(norms) : norms, false, 0});
+    plot.panels.push_back(norm);
+  }
   plot.panel_height = 220;
   line_plot(plot, png);
   return true;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "apps/common/kept_checkpoints.h"
 #include "tensor/error.h"
 
 namespace centroid::apps {
@@ -74,6 +75,7 @@ RunFolder::RunFolder(const RunOptions& options)
     fs::remove(file(name), error);
     CENTROID_CHECK(!error, file(name), ": cannot remove: ", error.message());
   }
+  remove_kept_checkpoints(path_);
 }
 
 std::string RunFolder::file(const std::string& name) const {

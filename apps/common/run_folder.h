@@ -52,8 +52,8 @@ class StopSignal {
 };
 
 /// Draws log.jsonl as curves.png: loss (training, smoothed, and evaluations), the other evaluation
-/// metrics, and the learning rate over steps. A log without steps gives no picture and returns
-/// false.
+/// metrics, the learning rate, and the norm of the gradient before clipping, over steps. A log
+/// without steps gives no picture and returns false.
 bool draw_curves(const std::string& log, const std::string& png, const std::string& title);
 
 }  // namespace centroid::apps

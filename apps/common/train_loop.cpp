@@ -9,6 +9,7 @@
 
 #include "apps/common/args.h"
 #include "apps/common/canvas.h"
+#include "apps/common/kept_checkpoints.h"
 #include "apps/common/log.h"
 #include "autograd/ops.h"
 #include "tensor/error.h"
@@ -62,7 +63,9 @@ class Loop {
   void log_step(const Step& step);
   void count_bad(const Step& step);
   void evaluate();
-  void save(const std::string& path);
+  void observe(double metric);
+  bool ended() const;
+  void save(const std::string& path, bool whole = true);
   void draw(bool always);
   void show(const Step& step);
   double elapsed() const;
@@ -81,6 +84,9 @@ class Loop {
   double mean_loss_ = kInfinity;  // recent; infinite before the first good step
   double best_ = kInfinity, last_loss_ = 0;
   double units_ = 0, audio_seconds_ = 0, training_seconds_ = 0, drawn_at_ = 0;
+  int64_t stale_ = 0;                 // evaluations in a row without progress
+  double progress_best_ = kInfinity;  // the metric that progress is measured from
+  KeptCheckpoints kept_;
   Fields evaluation_fields_;
   std::unique_ptr<JsonLog> log_;
   std::unique_ptr<Progress> progress_;
@@ -92,7 +98,8 @@ Loop::Loop(const TrainTask& task, const TrainOptions& options, const RunFolder& 
       folder_(folder),
       parameters_(task.model->named_parameters()),
       optimizer_(parameters_, options.optimizer),
-      schedule_(schedule_options(options)) {
+      schedule_(schedule_options(options)),
+      kept_(folder.path(), options.keep_last, options.keep_best) {
   if (options.ema > 0) ema_.emplace(parameters_, options.ema);
 }
 
@@ -135,6 +142,9 @@ void Loop::resume() {
     best_ = logged_number(state, "best");
     best_step_ = state.at("best_step").get<int64_t>();
     bad_in_a_row_ = state.at("bad_in_a_row").get<int64_t>();
+    const Json patience = state.value("early_stop", Json::object());  // not in older checkpoints
+    stale_ = patience.value("stale", int64_t{0});
+    progress_best_ = patience.contains("best") ? logged_number(patience, "best") : best_;
     const Json& plateau = state.at("plateau");
     schedule_.set_state({plateau.at("best").get<double>(), plateau.at("bad").get<int64_t>(),
                          plateau.at("factor").get<double>()});
@@ -144,9 +154,11 @@ void Loop::resume() {
   }
   step_ = saved_step_ = checkpoint.step;
   log_->cut_back(step_);
+  kept_.resume(step_);
 }
 
-void Loop::save(const std::string& path) {
+// Without what only a resumed run needs, unless `whole`.
+void Loop::save(const std::string& path, bool whole) {
   const nn::PlateauState& plateau = schedule_.state();
   const auto number = [](double x) -> Json {  // JSON has no infinity
     return std::isfinite(x) ? Json(x) : Json(x > 0 ? "inf" : "nan");
@@ -158,16 +170,19 @@ void Loop::save(const std::string& path) {
       {"best", number(best_)},
       {"best_step", best_step_},
       {"bad_in_a_row", bad_in_a_row_},
+      {"early_stop", {{"best", number(progress_best_)}, {"stale", stale_}}},
       {"plateau", {{"best", plateau.best}, {"bad", plateau.bad}, {"factor", plateau.factor}}}};
   nn::Checkpoint checkpoint;
   checkpoint.model = parameters_;
-  checkpoint.optimizer = optimizer_.state();
   if (ema_) checkpoint.ema = ema_->averages();
-  for (const auto& [name, rng] : task_.rngs) checkpoint.rngs[name] = rng->state();
   checkpoint.step = step_;
   checkpoint.texts = task_.texts;
   checkpoint.texts["config"] = task_.config.dump();
-  checkpoint.texts["train"] = state.dump();
+  if (whole) {
+    checkpoint.optimizer = optimizer_.state();
+    for (const auto& [name, rng] : task_.rngs) checkpoint.rngs[name] = rng->state();
+    checkpoint.texts["train"] = state.dump();
+  }
   nn::save_checkpoint(path, checkpoint);
 }
 
@@ -272,7 +287,7 @@ void Loop::evaluate() {
     evaluation_fields_.push_back({name, short_number(value)});
     text += "  " + name + " " + short_number(value);
   }
-  schedule_.observe(result.metric);
+  observe(result.metric);
   if (result.metric < best_) {
     best_ = result.metric;
     best_step_ = step_;
@@ -283,8 +298,23 @@ void Loop::evaluate() {
                   {"seconds", std::round((elapsed() - begin) * 1000) / 1000}};
   log_->write(line);
   if (best_step_ == step_) save(folder_.best());
+  kept_.add(step_, result.metric, [&](const std::string& path) { save(path, /*whole=*/false); });
   progress_->message(text);
   draw(/*always=*/false);
+}
+
+void Loop::observe(double metric) {
+  schedule_.observe(metric);
+  if (metric < progress_best_ - options_.min_delta) {
+    progress_best_ = metric;
+    stale_ = 0;
+  } else {  // also for NaN
+    ++stale_;
+  }
+}
+
+bool Loop::ended() const {
+  return best_ <= options_.stop_at || (options_.early_stop > 0 && stale_ >= options_.early_stop);
 }
 
 void Loop::draw(bool always) {
@@ -322,8 +352,7 @@ TrainResult Loop::run() {
   look.unit = task_.unit;
   progress_ = std::make_unique<Progress>(look);
 
-  const auto good_enough = [&] { return best_ <= options_.stop_at; };
-  while (step_ < options_.steps && !good_enough() && !StopSignal::stop_requested()) {
+  while (step_ < options_.steps && !ended() && !StopSignal::stop_requested()) {
     const double begin = elapsed();
     const Step now = step();
     ++step_;
@@ -340,7 +369,7 @@ TrainResult Loop::run() {
     show(now);
     const double shown = elapsed();
     if (task_.evaluate && due(step_, options_.eval_every, options_.steps)) evaluate();
-    if (due(step_, options_.save_every, options_.steps) || good_enough() ||
+    if (due(step_, options_.save_every, options_.steps) || ended() ||
         StopSignal::stop_requested()) {
       save(folder_.last());
       saved_step_ = step_;
@@ -349,18 +378,19 @@ TrainResult Loop::run() {
   }
   progress_->finish();
   draw(/*always=*/true);
-  const bool stopped = step_ < options_.steps && !good_enough();
+  const bool stopped = step_ < options_.steps && !ended();
+  const bool early = step_ < options_.steps && !stopped && best_ > options_.stop_at;
   if (stopped) {
     std::cerr << "stopped by a signal after step " << step_ << "; " << folder_.last()
               << " is saved: --resume " << folder_.path() << " goes on\n";
   }
-  return {step_,
-          stopped,
-          last_loss_,
-          best_,
-          best_step_,
-          elapsed(),
-          training_seconds_ > 0 ? units_ / training_seconds_ : 0};
+  if (early) {
+    std::cerr << "ended after step " << step_ << ": no progress in " << stale_
+              << " evaluations; the best was " << short_number(best_) << " at step " << best_step_
+              << "\n";
+  }
+  return {step_, stopped,    early,     last_loss_,
+          best_, best_step_, elapsed(), training_seconds_ > 0 ? units_ / training_seconds_ : 0};
 }
 
 }  // namespace
@@ -381,6 +411,17 @@ void add_train_options(CLI::App& command, TrainOptions& options) {
       ->check(in_range(0, 1e12));
   add("--stop-at", options.stop_at,
       "end once an evaluation's loss (asr: error rate) is at most this; below 0: never");
+  add("--early-stop", options.early_stop,
+      "end after so many evaluations in a row without progress; 0: never")
+      ->check(in_range(0, 1e9));
+  add("--min-delta", options.min_delta,
+      "progress is an evaluation lower than the best by more than this (asr: of the error rate)")
+      ->check(non_negative());
+  add("--keep-last", options.keep_last,
+      "also keep the weights of so many latest evaluations, to be averaged")
+      ->check(in_range(0, 1e6));
+  add("--keep-best", options.keep_best, "also keep the weights of so many best evaluations")
+      ->check(in_range(0, 1e6));
   add("--save-every", options.save_every, "steps between checkpoints; 0: at the end only")
       ->check(in_range(0, 1e12));
   add("--max-bad-steps", options.max_bad_steps, "stop after so many bad steps in a row")
@@ -421,6 +462,10 @@ TrainResult train(const TrainTask& task, const TrainOptions& options, const RunF
                  "train: expected a model and a function for the loss");
   CENTROID_CHECK(!task.position == !task.seek,
                  "train: expected both `position` and `seek` or none");
+  CENTROID_CHECK(task.evaluate ||
+                     (options.early_stop == 0 && options.keep_last == 0 && options.keep_best == 0),
+                 "train: --early-stop, --keep-last and --keep-best: expected evaluations, got a "
+                 "training without (asr: --dev)");
   return Loop(task, options, folder).run();
 }
 

@@ -30,7 +30,11 @@ struct TrainOptions {
   int64_t save_every = 500;   ///< steps between checkpoints; 0: only after the last step
   int64_t max_bad_steps = 5;  ///< so many bad steps in a row end the training
   double stop_at = -1;        ///< ends once an evaluation's metric is at most this
-  double explode = 50;        ///< a loss of so many times the recent mean (at least 1) is bad
+  int64_t early_stop = 0;  ///< ends after so many evaluations in a row without progress; 0: never
+  double min_delta = 0;    ///< a metric lower by no more than this is no progress
+  int64_t keep_last = 0;   ///< checkpoints of so many latest evaluations are kept ...
+  int64_t keep_best = 0;   ///< ... and of so many best ones (see kept_checkpoints.h)
+  double explode = 50;     ///< a loss of so many times the recent mean (at least 1) is bad
   nn::OptimizerOptions optimizer;
   nn::ScheduleOptions schedule;  ///< `lr` and `steps` are set from the optimiser and from above
 };
@@ -78,6 +82,7 @@ struct TrainTask {
 struct TrainResult {
   int64_t step = 0;        ///< steps done, with those before a resume
   bool stopped = false;    ///< by a signal
+  bool early = false;      ///< ended by `early_stop`
   double last_loss = 0;    ///< of the last good step
   double best_metric = 0;  ///< +inf if there was no evaluation
   int64_t best_step = 0;
@@ -85,13 +90,13 @@ struct TrainResult {
   double units_per_second = 0;
 };
 
-/// Trains until `options.steps` or `options.stop_at`, or until SIGINT or SIGTERM: then
-/// last.safetensors is saved and the result says `stopped`. A resumed run goes on exactly where its
-/// last.safetensors was written: with the same seed, build and data it gives the bits of an
-/// uninterrupted one. Every step is a line in log.jsonl; all that depends on the clock stands under
-/// its key "time". A step whose loss or gradient is not finite, or whose loss explodes, changes no
-/// weight and is logged with the batch's items; throws after `max_bad_steps` of them in a row, and
-/// if a checkpoint does not fit the model.
+/// Trains until `options.steps`, `options.stop_at` or `options.early_stop`, or until SIGINT or
+/// SIGTERM: then last.safetensors is saved and the result says `stopped`. A resumed run goes on
+/// exactly where its last.safetensors was written: with the same seed, build and data it gives the
+/// bits of an uninterrupted one. Every step is a line in log.jsonl; all that depends on the clock
+/// stands under its key "time". A step whose loss or gradient is not finite, or whose loss
+/// explodes, changes no weight and is logged with the batch's items; throws after `max_bad_steps`
+/// of them in a row, and if a checkpoint does not fit the model.
 TrainResult train(const TrainTask& task, const TrainOptions& options, const RunFolder& folder);
 
 /// The weights of a checkpoint to be used for anything but further training: the averaged ones

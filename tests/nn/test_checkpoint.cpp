@@ -1,6 +1,7 @@
 // Checkpoints: round trips, and files that must be refused.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -186,4 +187,70 @@ TEST_CASE("a failed save leaves the old checkpoint", "[checkpoint]") {
                     Contains("two tensors are named 'model.layers.0.weight'"));
   CHECK(test::read_text(path) == before);
   CHECK_THROWS_AS(save_checkpoint(folder / "no/such/folder/a.safetensors", example()), Error);
+}
+
+namespace {
+
+/// Writes a checkpoint of one weight and returns its path.
+std::string write_weight(const test::TempDir& folder, const std::string& name, const Tensor& w,
+                         const std::string& vocab = "a", bool ema = false) {
+  Checkpoint c;
+  (ema ? c.ema : c.model) = {{"w", w}};
+  if (ema) c.model = {{"w", raw::mul(w, 100.0)}};
+  c.step = static_cast<int64_t>(name.size());
+  c.texts = {{"vocab", vocab}, {"train", name}};
+  save_checkpoint(folder / name, c);
+  return folder / name;
+}
+
+}  // namespace
+
+TEST_CASE("the average of checkpoints is the mean of their weights", "[checkpoint]") {
+  const test::TempDir folder;
+  Rng rng(3);
+  std::vector<std::string> paths;
+  std::vector<std::vector<float>> values;
+  for (const char* name : {"a", "bb", "ccc"}) {
+    const Tensor w = raw::normal({5, 3}, rng);
+    values.push_back(w.to_vector<float>());
+    paths.push_back(write_weight(folder, name, w, "v", /*ema=*/values.size() == 2));
+  }
+  const Checkpoint mean = average_checkpoints(paths, {"train"});
+  REQUIRE(mean.model.size() == 1);
+  const std::vector<float> got = mean.model[0].second.to_vector<float>();
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double sum = double(values[0][i]) + values[1][i] + values[2][i];
+    CHECK(got[i] == float(sum * (1.0 / 3)));
+  }
+  CHECK(mean.step == 3);
+  CHECK(mean.texts == std::map<std::string, std::string>{{"vocab", "v"}});
+  CHECK((mean.optimizer.empty() && mean.ema.empty() && mean.rngs.empty()));
+  // One checkpoint is its own mean, with all its texts.
+  const Checkpoint one = average_checkpoints({paths[0]});
+  CHECK(one.model[0].second.to_vector<float>() == values[0]);
+  CHECK(one.texts.size() == 2);
+}
+
+TEST_CASE("checkpoints of different models have no average", "[checkpoint]") {
+  const test::TempDir folder;
+  const std::string a = write_weight(folder, "a", zeros({2}));
+  const auto refused = [&](const std::string& other) {
+    return test::error_of([&] { average_checkpoints({a, other}, {"train"}); });
+  };
+  CHECK_THAT(refused(write_weight(folder, "b", zeros({3}))), Contains("w: expected (2)"));
+  CHECK_THAT(refused(write_weight(folder, "b", zeros({2}, DType::f64))), Contains("f64"));
+  CHECK_THAT(refused(write_weight(folder, "b", zeros({2}), "other")),
+             Contains("the vocab is not that of the first checkpoint"));
+  CHECK_THAT(refused(write_weight(folder, "b", full({2}, std::nan("")))),
+             Contains("w: holds a value that is not finite"));
+  Checkpoint c;
+  c.texts = {{"vocab", "a"}};
+  c.model = {{"v", zeros({2})}};
+  save_checkpoint(folder / "c", c);
+  CHECK_THAT(refused(folder / "c"), Contains("v: not in the first checkpoint"));
+  c.model.push_back({"w", zeros({2})});
+  save_checkpoint(folder / "c", c);
+  CHECK_THAT(refused(folder / "c"), Contains("expected 1 weights as in the first"));
+  CHECK_THAT(refused(folder / "missing"), Contains("missing"));
+  CHECK_THAT(test::error_of([] { average_checkpoints({}); }), Contains("at least one"));
 }
