@@ -150,10 +150,15 @@ std::vector<std::string> Decoder::symbols(const Hypothesis& h, Unit unit) const 
     std::erase_if(symbols, [&](const std::string& s) { return s == options_.search.silence; });
     return symbols;
   }
-  CENTROID_CHECK(beam_->has_words() && unit != Unit::phones, "score: a recogniser of ",
-                 audio::name_of(vocab_.unit()), " can be scored in ", audio::name_of(vocab_.unit()),
-                 beam_->has_words() ? ", characters or words" : "", ", not in ",
-                 audio::name_of(unit), beam_->has_words() ? "" : " (words need a --lexicon)");
+  const std::string own = audio::name_of(vocab_.unit());
+  const bool letters = vocab_.unit() == Unit::characters;
+  CENTROID_CHECK((letters || beam_->has_words()) && unit != Unit::phones, "score: a recogniser of ",
+                 own, " can be scored in ", own,
+                 letters              ? " or words"
+                 : beam_->has_words() ? ", characters or words"
+                                      : "",
+                 ", not in ", audio::name_of(unit),
+                 letters || beam_->has_words() ? "" : " (words need a --lexicon)");
   audio::Utterance said;
   said.text = text(h);
   return audio::symbols(said, unit);

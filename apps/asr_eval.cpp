@@ -1,4 +1,5 @@
 // asr eval: error rates of a recogniser on a manifest.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -79,6 +80,13 @@ void EvalCommand::print(const asr::Evaluation& result, const std::string& line, 
     std::cout << u.id << "\n" << audio::format_alignment(u.alignment) << "\n";
   }
   std::cout << line << "\n";
+  const auto cut = std::count_if(
+      result.utterances.begin(), result.utterances.end(),
+      [](const asr::ScoredUtterance& u) { return !u.nbest.empty() && !u.nbest[0].complete; });
+  if (cut > 0) {
+    std::fprintf(stderr, "warning: %lld utterances end inside a word of the lexicon (--beam?)\n",
+                 static_cast<long long>(cut));
+  }
   std::fprintf(stderr, "%zu utterances, %.0f s of sound in %.1f s: %.0f times real time\n",
                result.utterances.size(), result.seconds, took, result.seconds / took);
 }
