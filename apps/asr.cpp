@@ -11,6 +11,8 @@ int main(int argc, char** argv) {
   register_features(app);
   register_train(app);
   register_eval(app);
+  register_lm(app);
+  register_tune(app);
   register_transcribe(app);
   register_score(app);
   register_average(app);

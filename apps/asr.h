@@ -14,6 +14,8 @@ void register_prepare(CLI::App& app);     ///< corpora -> checked manifests and 
 void register_features(CLI::App& app);    ///< sound files -> log-mel features and spectrograms
 void register_train(CLI::App& app);       ///< manifests -> a trained recogniser
 void register_eval(CLI::App& app);        ///< error rates of a recogniser on a manifest
+void register_lm(CLI::App& app);          ///< text -> an n-gram language model
+void register_tune(CLI::App& app);        ///< LM weight and word score for a recogniser
 void register_transcribe(CLI::App& app);  ///< sound files -> text
 void register_score(CLI::App& app);       ///< transcripts -> error rates, intervals, tests
 void register_average(CLI::App& app);     ///< checkpoints -> their mean

@@ -1,4 +1,5 @@
 // asr eval: error rates of a recogniser on a manifest.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -8,6 +9,7 @@
 
 #include "apps/asr.h"
 #include "apps/asr_evaluate.h"
+#include "apps/audio/files.h"
 #include "apps/common/args.h"
 
 namespace centroid::apps {
@@ -18,28 +20,55 @@ using nlohmann::json;
 
 struct EvalCommand {
   CommonOptions common;
-  std::string model, data, attention, score = "auto", name;
+  asr::DecodeOptions decode;
+  std::string model, data, attention, score = "auto", name, hyp, nbest_out;
   int64_t show = 0;
   bool list = false;
 
-  void run() const;
+  void run();
+  void write_transcripts(const asr::Evaluation& result, const asr::Decoder& decoder,
+                         double frame) const;
   void print(const asr::Evaluation& result, const std::string& line, double took) const;
   json report(const asr::Evaluation& result, audio::Unit unit, double took) const;
 };
 
-void EvalCommand::run() const {
+// `id text` lines, and one JSON object an utterance with all its hypotheses.
+void EvalCommand::write_transcripts(const asr::Evaluation& result, const asr::Decoder& decoder,
+                                    double frame) const {
+  std::string lines, lists;
+  for (const asr::ScoredUtterance& u : result.utterances) {
+    lines += audio::trim(u.id + " " + decoder.text(u.nbest[0])) + "\n";
+    nlohmann::ordered_json list{{"id", u.id}};
+    for (const audio::Hypothesis& h : u.nbest) list["nbest"].push_back(decoder.to_json(h, frame));
+    lists += list.dump() + "\n";
+  }
+  if (!hyp.empty()) audio::write_text(hyp, lines);
+  if (!nbest_out.empty()) audio::write_text(nbest_out, lists);
+}
+
+void EvalCommand::run() {
   apply(common);
+  asr::read_decoder_file(decode);
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
+  const asr::Decoder decoder(decode, trained.vocab);
   asr::Dataset set(data, trained.front_end, trained.vocab, 4096);
   set.load();
-  const audio::Unit unit = score == "auto" ? trained.vocab.unit() : audio::unit_from(score);
+  const audio::Unit unit = score == "auto" ? decoder.default_unit() : audio::unit_from(score);
+  asr::Coverage coverage;
+  for (int64_t i = 0; i < set.size(); ++i) decoder.cover(set.utterance(i), coverage);
+  std::cerr << describe(coverage, decoder);
   const auto begin = std::chrono::steady_clock::now();
-  const asr::Evaluation result = asr::evaluate(*trained.model, set, trained.vocab, unit);
+  const asr::Evaluation result = asr::evaluate(*trained.model, set, trained.vocab, unit, &decoder);
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  write_transcripts(result, decoder, trained.frame_seconds());
   if (common.json) {
-    std::cout << report(result, unit, took).dump(2) << "\n";
+    json out = report(result, unit, took);
+    out["decoder"] = decoder.settings();
+    out["coverage"] = to_json(coverage, decoder);
+    std::cout << out.dump(2) << "\n";
   } else {
+    if (!decoder.greedy()) std::cout << "decoder: " << decoder.describe() << "\n";
     print(result, audio::summary(name, asr::rate_name(unit), result.errors), took);
   }
 }
@@ -51,6 +80,13 @@ void EvalCommand::print(const asr::Evaluation& result, const std::string& line, 
     std::cout << u.id << "\n" << audio::format_alignment(u.alignment) << "\n";
   }
   std::cout << line << "\n";
+  const auto cut = std::count_if(
+      result.utterances.begin(), result.utterances.end(),
+      [](const asr::ScoredUtterance& u) { return !u.nbest.empty() && !u.nbest[0].complete; });
+  if (cut > 0) {
+    std::fprintf(stderr, "warning: %lld utterances end inside a word of the lexicon (--beam?)\n",
+                 static_cast<long long>(cut));
+  }
   std::fprintf(stderr, "%zu utterances, %.0f s of sound in %.1f s: %.0f times real time\n",
                result.utterances.size(), result.seconds, took, result.seconds / took);
 }
@@ -105,6 +141,11 @@ void register_eval(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->group(group);
   sub->add_flag("--list", command->list, "Print every aligned transcript")->group(group);
+  sub->add_option("--hyp", command->hyp, "File for the transcripts: lines `id text`")->group(group);
+  sub->add_option("--nbest-out", command->nbest_out,
+                  "File for all hypotheses with scores, times and confidences: JSON lines")
+      ->group(group);
+  asr::add_decode_options(*sub, command->decode);
   add_common_options(*sub, command->common);
   sub->callback([command] {
     if (command->name.empty()) {

@@ -3,6 +3,7 @@
 #include "apps/audio/decode.h"
 #include "apps/audio/files.h"
 #include "nn/loss.h"
+#include "tensor/parallel.h"
 
 namespace centroid::asr {
 
@@ -26,35 +27,67 @@ std::vector<std::string> score_symbols(const std::vector<std::string>& symbols,
   return audio::split_words(vocab.text(symbols));
 }
 
+void run_model(Recognizer& model, const Dataset& data, const UseScores& use) {
+  NoGrad no_grad;
+  for (const nn::Batch& indices : evaluation_batches(data, 32, 32000)) {
+    const SpeechBatch batch = collect(data, indices);
+    const auto [x, lengths] = batch.input();
+    const auto [logits, out_lengths] = model.forward(x, lengths, {});
+    use(indices, batch, logits, out_lengths);
+  }
+}
+
+namespace {
+
+// What is compared of one utterance.
+struct Transcripts {
+  std::vector<std::string> ref, hyp;
+};
+
+Transcripts greedy_transcripts(const std::vector<int32_t>& labels, const float* logits,
+                               int64_t frames, const audio::Vocab& vocab, audio::Unit unit) {
+  const auto tokens = audio::greedy_ctc(logits, frames, vocab.size());
+  return {score_symbols(vocab.decode(labels), vocab, unit),
+          score_symbols(vocab.decode(audio::ids_of(tokens)), vocab, unit)};
+}
+
+}  // namespace
+
 Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
-                    audio::Unit unit) {
+                    audio::Unit unit, const Decoder* decoder) {
   NoGrad no_grad;
   Evaluation result;
   result.utterances.resize(data.size());
   double loss = 0;
   int64_t labels = 0;
-  for (const nn::Batch& indices : evaluation_batches(data, 32, 32000)) {
-    const SpeechBatch batch = collect(data, indices);
-    const auto [x, lengths] = batch.input();
-    const auto [logits, out_lengths] = model.forward(x, lengths, {});
-    nn::CtcOptions ctc;
-    ctc.reduction = nn::Reduction::sum;
-    ctc.zero_infeasible = true;  // the error rate still counts such an item
-    loss += nn::ctc(logits, out_lengths, batch.labels, ctc).item();
-    const int64_t stride = logits.size(1) * logits.size(2);
-    const Tensor host_logits = raw::to(logits, Device{});
-    for (size_t b = 0; b < indices.size(); ++b) {
-      const auto tokens =
-          audio::greedy_ctc(host_logits.data<float>() + b * stride, out_lengths[b], vocab.size());
-      const auto ref = vocab.decode(batch.labels[b]), hyp = vocab.decode(audio::ids_of(tokens));
-      auto alignment =
-          audio::align(score_symbols(ref, vocab, unit), score_symbols(hyp, vocab, unit));
-      result.errors.add(alignment);
-      result.utterances[indices[b]] = {batch.ids[b], std::move(alignment)};
-      labels += static_cast<int64_t>(batch.labels[b].size());
-    }
-    result.seconds += batch.seconds;
-  }
+  run_model(model, data,
+            [&](const nn::Batch& indices, const SpeechBatch& batch, const Tensor& logits,
+                const Lengths& lengths) {
+              nn::CtcOptions ctc;
+              ctc.reduction = nn::Reduction::sum;
+              ctc.zero_infeasible = true;  // the error rate still counts such an item
+              loss += nn::ctc(logits, lengths, batch.labels, ctc).item();
+              const int64_t stride = logits.size(1) * logits.size(2);
+              const Tensor host_logits = raw::to(logits, Device{});
+              const float* scores = host_logits.data<float>();
+              parallel_for(0, static_cast<int64_t>(indices.size()), 1, [&](int64_t b, int64_t) {
+                ScoredUtterance& u = result.utterances[indices[b]];
+                u.id = batch.ids[b];
+                Transcripts t;
+                if (decoder) {
+                  u.nbest = decoder->decode(scores + b * stride, lengths[b]);
+                  t = {decoder->reference(data.utterance(indices[b]), unit),
+                       decoder->symbols(u.nbest[0], unit)};
+                } else {
+                  t = greedy_transcripts(batch.labels[b], scores + b * stride, lengths[b], vocab,
+                                         unit);
+                }
+                u.alignment = audio::align(t.ref, t.hyp);
+              });
+              for (const auto& item : batch.labels) labels += static_cast<int64_t>(item.size());
+              result.seconds += batch.seconds;
+            });
+  for (const ScoredUtterance& u : result.utterances) result.errors.add(u.alignment);
   result.loss = labels > 0 ? loss / labels : 0;
   return result;
 }

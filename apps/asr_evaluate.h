@@ -1,9 +1,11 @@
 #pragma once
 // Running a recogniser over a data set and counting its errors.
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "apps/asr_data.h"
+#include "apps/asr_decode.h"
 #include "apps/asr_model.h"
 #include "apps/audio/score.h"
 
@@ -12,6 +14,7 @@ namespace centroid::asr {
 struct ScoredUtterance {
   std::string id;
   std::vector<audio::AlignedPair> alignment;
+  std::vector<audio::Hypothesis> nbest;  ///< best first; empty without a decoder
 };
 
 struct Evaluation {
@@ -24,10 +27,17 @@ struct Evaluation {
 /// What one symbol of an error rate is; `PER`, `CER` or `WER` names the rate.
 std::string rate_name(audio::Unit unit);
 
-/// Greedy decoding of every utterance, scored in `unit`: the vocabulary's own, or words where it
-/// has characters. Throws for units that the vocabulary cannot give.
+/// Runs the model over all utterances, longest first, and calls `use` for each batch with the
+/// utterances' places in the manifest, the batch and its scores (B, T', V) and their lengths.
+using UseScores =
+    std::function<void(const nn::Batch&, const SpeechBatch&, const Tensor&, const Lengths&)>;
+void run_model(Recognizer& model, const Dataset& data, const UseScores& use);
+
+/// Greedy decoding of every utterance, or what `decoder` does, scored in `unit`: the vocabulary's
+/// own, or words where it has characters or the decoder gives them. Throws for units that cannot be
+/// had.
 Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
-                    audio::Unit unit);
+                    audio::Unit unit, const Decoder* decoder = nullptr);
 
 /// Symbols in `unit`, made of the vocabulary's symbols.
 std::vector<std::string> score_symbols(const std::vector<std::string>& symbols,

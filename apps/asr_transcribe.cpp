@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/asr.h"
+#include "apps/asr_decode.h"
 #include "apps/asr_model.h"
-#include "apps/audio/decode.h"
 #include "apps/common/args.h"
 #include "autograd/node.h"
 
@@ -14,67 +14,68 @@ namespace centroid::apps {
 
 namespace {
 
-using nlohmann::json;
-
 struct TranscribeCommand {
   CommonOptions common;
+  asr::DecodeOptions decode;
   std::string model, attention;
   std::vector<std::string> files;
   bool times = false;
 
-  void run() const;
+  void run();
 };
 
 struct Transcript {
-  std::string text;
-  std::vector<audio::Token> tokens;
-  std::vector<std::string> symbols;
+  std::vector<audio::Hypothesis> nbest;
   double seconds = 0;
 };
 
-Transcript transcribe(asr::TrainedRecognizer& recognizer, const std::string& file) {
+Transcript transcribe(asr::TrainedRecognizer& recognizer, const asr::Decoder& decoder,
+                      const std::string& file) {
   NoGrad no_grad;
   const audio::Sound sound = audio::load_sound(file, recognizer.front_end.fbank.rate);
   const audio::Features features = recognizer.front_end(sound);
   const auto [x, lengths] = asr::pad_features({&features});
   const auto [logits, out_lengths] = recognizer.model->forward(x, lengths, {});
-  Transcript result;
   const Tensor host_logits = raw::to(logits, Device{});
-  result.tokens =
-      audio::greedy_ctc(host_logits.data<float>(), out_lengths[0], recognizer.vocab.size());
-  result.symbols = recognizer.vocab.decode(audio::ids_of(result.tokens));
-  result.text = recognizer.vocab.text(result.symbols);
-  result.seconds = sound.seconds();
-  return result;
+  return {decoder.decode(host_logits.data<float>(), out_lengths[0]), sound.seconds()};
 }
 
-json to_json(const Transcript& t, const std::string& file, double frame) {
-  json tokens = json::array();
-  for (size_t i = 0; i < t.tokens.size(); ++i) {
-    tokens.push_back({{"token", t.symbols[i]},
-                      {"begin", t.tokens[i].begin * frame},
-                      {"end", t.tokens[i].end * frame}});
+nlohmann::ordered_json to_json(const Transcript& t, const asr::Decoder& decoder,
+                               const std::string& file, double frame) {
+  nlohmann::ordered_json out{{"audio", file}, {"seconds", t.seconds}};
+  out.update(decoder.to_json(t.nbest[0], frame));
+  for (size_t i = 1; i < t.nbest.size(); ++i) {
+    out["others"].push_back(decoder.to_json(t.nbest[i], frame));
   }
-  return {{"audio", file}, {"seconds", t.seconds}, {"text", t.text}, {"tokens", tokens}};
+  return out;
 }
 
-void TranscribeCommand::run() const {
+void print_times(const std::vector<audio::TimedWord>& items) {
+  for (const audio::TimedWord& item : items) {
+    std::printf("%9.2f %9.2f  %5.3f  %s\n", item.begin, item.end, item.confidence,
+                item.text.c_str());
+  }
+  std::fflush(stdout);
+}
+
+void TranscribeCommand::run() {
   apply(common);
+  asr::read_decoder_file(decode);
   asr::TrainedRecognizer recognizer = asr::load_recognizer(model, attention);
+  const asr::Decoder decoder(decode, recognizer.vocab);
   const double frame = recognizer.frame_seconds();
   for (const std::string& file : files) {
-    const Transcript t = transcribe(recognizer, file);
+    const Transcript t = transcribe(recognizer, decoder, file);
     if (common.json) {
-      std::cout << to_json(t, file, frame).dump() << "\n";
+      std::cout << to_json(t, decoder, file, frame).dump() << "\n";
       continue;
     }
-    std::cout << (files.size() > 1 ? file + ": " : "") << t.text << "\n";
-    if (!times) continue;
-    for (size_t i = 0; i < t.tokens.size(); ++i) {
-      std::printf("%9.2f %9.2f  %s\n", t.tokens[i].begin * frame, t.tokens[i].end * frame,
-                  t.symbols[i].c_str());
+    for (const audio::Hypothesis& h : t.nbest) {
+      std::cout << (files.size() > 1 ? file + ": " : "") << decoder.text(h) << "\n";
     }
-    std::fflush(stdout);
+    if (!times) continue;
+    const auto words = decoder.words(t.nbest[0], frame);
+    print_times(decoder.has_lexicon() ? words : decoder.tokens(t.nbest[0], frame));
   }
 }
 
@@ -92,8 +93,11 @@ void register_transcribe(CLI::App& app) {
   sub->add_option("--attention", command->attention,
                   "Attention to use instead of the one the model was trained with")
       ->group(group);
-  sub->add_flag("--times", command->times, "Also print begin and end of each token, in seconds")
+  sub->add_flag(
+         "--times", command->times,
+         "Also print begin, end (in seconds) and confidence of each token, or word of the lexicon")
       ->group(group);
+  asr::add_decode_options(*sub, command->decode);
   add_common_options(*sub, command->common);
   sub->callback([command] { command->run(); });
 }

@@ -39,7 +39,38 @@ std::string inflate_file(const std::string& path) {
   CENTROID_CHECK(!plain || bytes.empty(), path, ": expected gzip data, got something else");
   return bytes;
 }
+
+std::string deflate(const std::string& path, const std::string& text) {
+  z_stream stream{};
+  constexpr int kGzip = 15 + 16;  // the largest window, and gzip's header
+  CENTROID_CHECK(
+      deflateInit2(&stream, Z_BEST_COMPRESSION, Z_DEFLATED, kGzip, 9, Z_DEFAULT_STRATEGY) == Z_OK,
+      path, ": zlib cannot compress");
+  std::string bytes;
+  std::vector<unsigned char> buffer(1 << 16);
+  int code = Z_OK;
+  for (size_t at = 0; code == Z_OK;) {
+    if (stream.avail_in == 0) {
+      // zlib counts what it is given in 32 bits.
+      const size_t part = std::min(text.size() - at, size_t{1} << 30);
+      stream.next_in = reinterpret_cast<unsigned char*>(const_cast<char*>(text.data() + at));
+      stream.avail_in = static_cast<unsigned>(part);
+      at += part;
+    }
+    stream.next_out = buffer.data();
+    stream.avail_out = static_cast<unsigned>(buffer.size());
+    code = ::deflate(&stream, at == text.size() ? Z_FINISH : Z_NO_FLUSH);
+    bytes.append(buffer.begin(), buffer.end() - stream.avail_out);
+  }
+  deflateEnd(&stream);
+  CENTROID_CHECK(code == Z_STREAM_END, path, ": zlib cannot compress: code ", code);
+  return bytes;
+}
 #else
+std::string deflate(const std::string& path, const std::string&) {
+  throw Error(concat(path, ": this build has no zlib (leave out .gz, or install zlib1g-dev and ",
+                     "rebuild)"));
+}
 std::string inflate_file(const std::string& path) {
   throw Error(concat(path, ": this build has no zlib (unpack the file with gunzip, or install ",
                      "zlib1g-dev and rebuild)"));
@@ -53,6 +84,12 @@ std::string read_text(const std::string& path) {
   CENTROID_CHECK(fs::exists(path, error), path, ": no such file");
   CENTROID_CHECK(!fs::is_directory(path, error), path, ": expected a file, got a folder");
   return path.ends_with(".gz") ? inflate_file(path) : read_file(path);
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  if (!path.ends_with(".gz")) return write_file_atomic(path, text.data(), text.size());
+  const std::string bytes = deflate(path, text);
+  write_file_atomic(path, bytes.data(), bytes.size());
 }
 
 std::vector<std::string> read_lines(const std::string& path) {

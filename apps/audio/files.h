@@ -15,6 +15,10 @@ std::string read_text(const std::string& path);
 /// stands for the file in messages. Throws for a NUL byte or invalid UTF-8, naming the line.
 std::vector<std::string> lines_of(std::string_view bytes, const std::string& name);
 
+/// Writes a text file atomically; compressed when the name ends in `.gz`. Throws as
+/// write_file_atomic does, and when it is to be compressed and the build has no zlib.
+void write_text(const std::string& path, const std::string& text);
+
 /// The lines of a text file (also `.gz`) without their line ends (LF or CRLF) and without a byte
 /// order mark. Throws when the file is missing or holds a NUL byte or invalid UTF-8, naming the
 /// line.

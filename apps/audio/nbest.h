@@ -1,0 +1,35 @@
+#pragma once
+// What is known of the hypotheses of a beam search beside their scores: times and confidences; and
+// the search for the best weights.
+#include <vector>
+
+#include "apps/audio/beam.h"
+
+namespace centroid::audio {
+
+/// The most probable CTC alignment of `ids` (none of them the blank, 0) to log probabilities
+/// (T, classes): for each the frames that hold it. Throws when T frames cannot hold them.
+std::vector<Token> align_ctc(const std::vector<double>& log_probs, int64_t classes,
+                             const std::vector<int32_t>& ids);
+
+/// Sets the frames of a hypothesis' tokens to those of their most probable alignment.
+void add_times(Hypothesis& hypothesis, const std::vector<double>& log_probs, int64_t classes);
+
+/// Probabilities of the hypotheses among themselves: softmax of their scores.
+std::vector<double> posteriors(const std::vector<Hypothesis>& hypotheses);
+
+/// Sets the confidences of the first hypothesis' tokens and words: the posterior probability of
+/// those hypotheses that have the same symbol at the same place of an alignment with the fewest
+/// edits (score.h). With a single hypothesis that would always be 1; then it is each token's mean
+/// probability (geometric) over its frames, which `add_times` must have set, and the mean of a
+/// word's tokens (geometric). `hypotheses` should be all those of the beam.
+void add_confidence(std::vector<Hypothesis>& hypotheses, const std::vector<double>& log_probs,
+                    int64_t classes);
+
+/// The hypothesis that is best under other weights; the first among equals.
+size_t best_of(const std::vector<Hypothesis>& hypotheses, double lm_weight, double word_score);
+
+/// Adds those of `more` whose tokens and words are not there yet.
+void merge_nbest(std::vector<Hypothesis>& hypotheses, std::vector<Hypothesis> more);
+
+}  // namespace centroid::audio
