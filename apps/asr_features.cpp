@@ -8,7 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/asr.h"
+#include "apps/audio/context.h"
 #include "apps/audio/files.h"
+#include "apps/audio/normalize.h"
 #include "apps/common/args.h"
 #include "apps/common/plot.h"
 #include "tensor/error.h"

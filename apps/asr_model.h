@@ -4,7 +4,9 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "apps/audio/context.h"
 #include "apps/audio/features.h"
+#include "apps/audio/normalize.h"
 #include "apps/audio/vocab.h"
 #include "nn/checkpoint.h"
 #include "nn/transformer.h"
