@@ -164,6 +164,7 @@ endef
 # Those of the CPU need no CUDA toolkit, whatever the programs are built with.
 $(eval $(call test_rules,$(BIN),host,$(LIBS_host)))
 $(BIN)/test_apps: $(call test_obj,apps) $(BUILD)/apps/copy_task.o $(BUILD)/apps/asr_model.o \
+  $(BUILD)/apps/asr_data.o $(BUILD)/apps/asr_source.o \
   $(COMMON) $(AUDIO) $(HOST_CORE) $(call variants,host) $(DEVICE_host) ; $(link) $(LIBS_host)
 $(BIN)/make_tones: $(BUILD)/tests/tones.o $(AUDIO) $(TENSOR) ; $(link) $(LIBS_host)
 

@@ -5,8 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "apps/audio/augment.h"
 #include "apps/audio/features.h"
+#include "apps/audio/sound_augment.h"
 #include "apps/common/config.h"
+
+namespace centroid::asr {
+struct Augmentation;
+struct FrontEnd;
+}  // namespace centroid::asr
 
 namespace centroid::apps {
 
@@ -31,5 +38,23 @@ std::string choose_asr_preset(const std::vector<std::string>& arguments);
 /// Adds the options of the filterbank (`--rate`, `--bins`, ...) in the help group "Features".
 /// `options` must outlive `command` and holds the defaults when this is called.
 void add_fbank_options(CLI::App& command, audio::FbankOptions& options);
+
+/// The same for a whole front end: also `--normalize` (one of `normalizations`), `--deltas`,
+/// `--stack`, ...
+void add_front_end_options(CLI::App& command, asr::FrontEnd& front_end,
+                           const std::vector<std::string>& normalizations);
+
+/// How training data are changed.
+struct AugmentOptions {
+  bool spec_augment = true;
+  audio::SpecAugmentOptions spec;
+  audio::SoundAugmentOptions sound;
+};
+
+/// Adds its flags in the help group "Augmentation". `options` must outlive `command`.
+void add_augment_options(CLI::App& command, AugmentOptions& options);
+
+/// What the options mean. Throws when noises or impulse responses cannot be read.
+asr::Augmentation make_augmentation(const AugmentOptions& options, const asr::FrontEnd& front_end);
 
 }  // namespace centroid::apps

@@ -1,6 +1,7 @@
 #include "apps/asr_data.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "nn/loss.h"
@@ -8,113 +9,159 @@
 
 namespace centroid::asr {
 
-namespace {
-
-// Adds the utterance to an error that was raised while handling it.
-template <typename F>
-auto for_utterance(const audio::Utterance& u, const F& f) {
-  try {
-    return f();
-  } catch (const Error& e) {
-    throw Error(concat("utterance ", u.id, ": ", e.what()));
-  }
-}
-
-audio::Sound load(const audio::Utterance& u, int rate) {
-  return audio::load_sound(u.audio, rate, u.offset, u.duration);
-}
-
-}  // namespace
-
 Dataset::Dataset(const std::string& manifest, const FrontEnd& front_end, const audio::Vocab& vocab,
-                 double cache_mib)
-    : name_(manifest), front_end_(front_end), cache_mib_(cache_mib) {
-  audio::ManifestReader reader(manifest);
-  for (audio::Utterance u; reader.next(u);) utterances_.push_back(std::move(u));
-  CENTROID_CHECK(!utterances_.empty(), manifest, ": expected at least one utterance, got none");
-  for (auto& u : utterances_) {
-    labels_.push_back(vocab.encode(u));
-    for_utterance(u, [&] {
-      if (u.duration == 0) u.duration = audio::sound_duration(u.audio) - u.offset;
-      frames_.push_back(frames_of(u));
-      CENTROID_CHECK(frames_.back() > 0, "expected at least one frame of sound, got ", u.duration,
-                     " s");
-      return 0;
-    });
+                 double cache_mib, const std::string& cache_dir)
+    : name_(manifest),
+      front_end_(front_end),
+      vocab_(vocab),
+      cache_mib_(cache_mib),
+      cache_dir_(cache_dir) {
+  source_ = std::make_unique<FeatureSource>(
+      manifest, front_end, [this](const audio::Utterance& utterance) { add(utterance); });
+  CENTROID_CHECK(size() > 0, manifest, ": expected at least one utterance, got none");
+}
+
+void Dataset::add(const audio::Utterance& u) {
+  const auto needed = nn::ctc_min_frames(vocab_.encode(u));
+  for_utterance(u.id, [&] {
+    const double seconds = u.duration > 0 ? u.duration : audio::sound_duration(u.audio) - u.offset;
+    frames_.push_back(front_end_.frames(seconds));
+    CENTROID_CHECK(frames_.back() > 0, "expected at least one frame of sound, got ", seconds, " s");
+    seconds_.push_back(seconds);
+    return 0;
+  });
+  needed_.push_back(static_cast<int32_t>(needed));
+  rows_.push_back(size());
+}
+
+audio::Utterance Dataset::utterance(int64_t i) const {
+  audio::Utterance u = source_->utterance(rows_[i]);
+  if (u.duration == 0) u.duration = seconds_[i];
+  return u;
+}
+
+std::vector<int64_t> Dataset::frames(const Augmentation& augmentation) const {
+  const double slowest = augmentation.sound ? augmentation.sound->slowest() : 1;
+  if (slowest >= 1) return frames_;
+  std::vector<int64_t> result;
+  for (const double seconds : seconds_) {
+    // A sample more than enough, for the rounding of durations and of changed lengths.
+    const double samples = std::ceil(seconds * front_end_.fbank.rate) + 1;
+    result.push_back(front_end_.frames_of(std::llround(std::ceil(samples / slowest)) + 1));
   }
-  cache_.resize(utterances_.size());
+  return result;
 }
 
-int64_t Dataset::frames_of(const audio::Utterance& u) const {
-  return front_end_.frames(u.duration);
+double Dataset::seconds() const { return std::accumulate(seconds_.begin(), seconds_.end(), 0.0); }
+
+const audio::GlobalStats* Dataset::speaker(const audio::Utterance& u) const {
+  CENTROID_CHECK(loaded_ || front_end_.normalize != "speaker", name_,
+                 ": the statistics of its speakers were not taken");
+  const auto found = speakers_.find(u.speaker);
+  return found == speakers_.end() ? nullptr : &found->second;
 }
 
-double Dataset::seconds() const {
-  double total = 0;
-  for (const auto& u : utterances_) total += u.duration;
-  return total;
+void Dataset::take_speaker_stats() {
+  std::map<std::string, audio::StatsAccumulator> sums;
+  source_->for_each([&](int64_t row, const audio::Features& features) {
+    const std::string name = source_->utterance(row).speaker;
+    if (!name.empty()) sums[name].add(features);
+  });
+  for (const auto& [name, sum] : sums) speakers_[name] = sum.finish();
 }
 
-void Dataset::load() {
+void Dataset::load(bool keep) {
+  if (!cache_dir_.empty()) source_->use_cache(cache_dir_);
+  if (front_end_.normalize == "speaker") take_speaker_stats();
+  loaded_ = true;
+  if (!keep) return;
   int64_t count = 0;
   for (double bytes = 0; count < size(); ++count) {
     bytes += static_cast<double>(frames_[count]) * front_end_.columns() * sizeof(float);
     if (bytes > cache_mib_ * 1048576) break;
   }
+  std::vector<audio::Features> memory(count);
   parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) cache_[i] = compute(i);
+    for (int64_t i = begin; i < end; ++i) memory[i] = compute(i);
   });
+  memory_ = std::move(memory);
 }
 
 audio::Features Dataset::compute(int64_t i) const {
-  const audio::Utterance& u = utterances_[i];
-  return for_utterance(u, [&] { return front_end_(asr::load(u, front_end_.fbank.rate)); });
+  if (front_end_.normalize != "speaker") return front_end_.finish(source_->features(rows_[i]));
+  return front_end_.finish(source_->features(rows_[i]), speaker(utterance(i)));
 }
 
 audio::Features Dataset::features(int64_t i) const {
-  return cache_[i].frames > 0 ? cache_[i] : compute(i);
+  return i < static_cast<int64_t>(memory_.size()) ? memory_[i] : compute(i);
+}
+
+audio::Sound Dataset::at_speed(int64_t i, const audio::Utterance& u,
+                               const Augmentation& augmentation, uint64_t seed,
+                               int64_t epoch) const {
+  audio::Sound sound = source_->sound(u);
+  if (!augmentation.sound) return sound;
+  const double factor = augmentation.sound->speed(seed, epoch, u.id);
+  if (factor == 1) return sound;
+  audio::Sound changed = augmentation.sound->change_speed(sound, factor);
+  const int64_t frames = front_end_.frames_of(static_cast<int64_t>(changed.samples.size()));
+  const bool long_enough =
+      frames > 0 && nn::ConvSubsampling::output_length(frames, subsampling_) >= needed_[i];
+  return factor > 1 && !long_enough ? sound : changed;
+}
+
+audio::Features Dataset::features(int64_t i, const audio::Utterance& u,
+                                  const Augmentation& augmentation, uint64_t seed,
+                                  int64_t epoch) const {
+  audio::Features result;
+  if (augmentation.of_sound()) {
+    for_utterance(u.id, [&] {
+      audio::Sound sound = at_speed(i, u, augmentation, seed, epoch);
+      if (augmentation.sound) (*augmentation.sound)(sound, seed, epoch, u.id);
+      Rng dither = Rng(seed, "dither").fork(static_cast<uint64_t>(epoch)).fork(u.id);
+      result = front_end_.finish(
+          front_end_.filterbank(sound, augmentation.dither ? &dither : nullptr), speaker(u));
+      return 0;
+    });
+  } else {
+    result = features(i);
+  }
+  if (augmentation.spec) audio::spec_augment(result, *augmentation.spec, seed, epoch, u.id);
+  return result;
 }
 
 std::vector<std::string> Dataset::check_feasible(int64_t subsampling, bool drop) {
-  std::vector<int64_t> bad;
+  subsampling_ = subsampling;
+  std::vector<std::string> bad;
   std::string text;
+  int64_t kept = 0;
   for (int64_t i = 0; i < size(); ++i) {
     const int64_t have = nn::ConvSubsampling::output_length(frames_[i], subsampling);
-    const int64_t need = nn::ctc_min_frames(labels_[i]);
-    if (need <= have) continue;
-    bad.push_back(i);
+    if (needed_[i] <= have) {
+      rows_[kept] = rows_[i];
+      frames_[kept] = frames_[i];
+      needed_[kept] = needed_[i];
+      seconds_[kept++] = seconds_[i];
+      continue;
+    }
+    const audio::Utterance u = source_->utterance(rows_[i]);
+    bad.push_back(u.id);
     if (bad.size() <= 10) {
-      text += concat("\n  ", utterances_[i].id, ": ", labels_[i].size(), " labels need at least ",
-                     need, " frames, the sound has ", have, " after subsampling by ", subsampling);
+      text += concat("\n  ", u.id, ": ", labels(u).size(), " labels need at least ", needed_[i],
+                     " frames, the sound has ", have, " after subsampling by ", subsampling);
     }
   }
   CENTROID_CHECK(bad.empty() || drop, name_, ": ", bad.size(), " of ", size(),
                  " utterances are too short for their transcripts", text,
                  bad.size() > 10 ? "\n  ..." : "",
                  "\n(mend the transcripts, use less --subsampling, or --drop-infeasible)");
-  CENTROID_CHECK(static_cast<int64_t>(bad.size()) < size(), name_,
-                 ": every utterance is too short for its transcript", text);
-  std::vector<std::string> dropped;
-  for (auto i = bad.rbegin(); i != bad.rend(); ++i) {
-    dropped.push_back(utterances_[*i].id);
-    utterances_.erase(utterances_.begin() + *i);
-    labels_.erase(labels_.begin() + *i);
-    frames_.erase(frames_.begin() + *i);
-    cache_.erase(cache_.begin() + *i);
-  }
-  return dropped;
-}
-
-audio::GlobalStats corpus_stats(const std::string& manifest, const FrontEnd& front_end) {
-  audio::StatsAccumulator stats;
-  audio::ManifestReader reader(manifest);
-  for (audio::Utterance u; reader.next(u);) {
-    for_utterance(u, [&] {
-      stats.add(front_end.filterbank(load(u, front_end.fbank.rate)));
-      return 0;
-    });
-  }
-  return stats.finish();
+  CENTROID_CHECK(kept > 0, name_, ": every utterance is too short for its transcript", text);
+  rows_.resize(kept);
+  frames_.resize(kept);
+  needed_.resize(kept);
+  seconds_.resize(kept);
+  memory_.clear();  // its places have moved
+  return bad;
 }
 
 std::pair<Tensor, Lengths> SpeechBatch::input() const {
@@ -126,38 +173,40 @@ std::pair<Tensor, Lengths> SpeechBatch::input() const {
 SpeechBatch collect(const Dataset& data, const nn::Batch& batch) {
   SpeechBatch result;
   for (int64_t i : batch) {
+    const audio::Utterance u = data.utterance(i);
     result.features.push_back(data.features(i));
-    result.labels.push_back(data.labels(i));
-    result.ids.push_back(data.utterance(i).id);
-    result.seconds += data.utterance(i).duration;
+    result.labels.push_back(data.labels(u));
+    result.ids.push_back(u.id);
+    result.seconds += u.duration;
   }
   return result;
 }
 
 BatchStream::BatchStream(const Dataset& data, const nn::BatchOptions& options,
-                         std::optional<audio::SpecAugmentOptions> augment, uint64_t seed,
-                         int64_t position)
+                         const Augmentation& augmentation, uint64_t seed, int64_t position,
+                         int workers)
     : data_(data),
-      augment_(augment),
+      augmentation_(augmentation),
       seed_(seed),
-      sampler_(data.frames(), options, seed),
+      sampler_(data.frames(augmentation), options, seed),
       prefetch_(
           [this, position, first = true]() mutable {
             if (first) sampler_.seek(position);
             first = false;
-            return make();
+            return sampler_.next();
           },
-          3) {}
+          [this](const Item& item) { return make(item); }, workers, 2 + workers) {}
 
-SpeechBatch BatchStream::make() {
-  const nn::BatchSampler::Item item = sampler_.next();
-  SpeechBatch batch = collect(data_, item.batch);
+SpeechBatch BatchStream::make(const Item& item) const {
+  SpeechBatch batch;
   batch.position = item.position;
   batch.epoch = item.epoch;
-  if (augment_) {
-    for (size_t b = 0; b < batch.features.size(); ++b) {
-      audio::spec_augment(batch.features[b], *augment_, seed_, item.epoch, batch.ids[b]);
-    }
+  for (int64_t i : item.batch) {
+    const audio::Utterance u = data_.utterance(i);
+    batch.features.push_back(data_.features(i, u, augmentation_, seed_, item.epoch));
+    batch.labels.push_back(data_.labels(u));
+    batch.ids.push_back(u.id);
+    batch.seconds += u.duration;
   }
   return batch;
 }

@@ -4,19 +4,44 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 namespace centroid::asr {
 
 using nlohmann::json;
 
-audio::Features FrontEnd::filterbank(const audio::Sound& sound) const {
-  return audio::Fbank(fbank)(sound);
+namespace {
+
+/// The computer of these options, made once: its tables cost more than a short sound's features.
+std::shared_ptr<const audio::Fbank> shared_fbank(const audio::FbankOptions& options) {
+  static std::mutex mutex;
+  static std::vector<std::shared_ptr<const audio::Fbank>> known;
+  const std::lock_guard lock(mutex);
+  for (const auto& fbank : known) {
+    if (fbank->options() == options) return fbank;
+  }
+  if (known.size() >= 8) known.erase(known.begin());
+  known.push_back(std::make_shared<const audio::Fbank>(options));
+  return known.back();
 }
 
-audio::Features FrontEnd::finish(audio::Features features) const {
-  if (normalize == "utterance") audio::normalize_utterance(features);
-  if (normalize == "global") audio::apply(stats, features);
+}  // namespace
+
+audio::Features FrontEnd::filterbank(const audio::Sound& sound, Rng* dither) const {
+  audio::FbankOptions options = fbank;
+  if (!dither) options.dither = 0;
+  return (*shared_fbank(options))(sound, dither);
+}
+
+audio::Features FrontEnd::finish(audio::Features features,
+                                 const audio::GlobalStats* speaker) const {
+  if (normalize == "global") audio::apply(stats, features, normalize_variance);
+  if (normalize == "speaker" && speaker) audio::apply(*speaker, features, normalize_variance);
+  if (normalize == "utterance" || (normalize == "speaker" && !speaker)) {
+    audio::normalize_utterance(features, normalize_variance);
+  }
+  if (deltas.order > 0) features = audio::add_deltas(features, deltas);
   return stack == 1 && stride == 1 ? std::move(features)
                                    : audio::stack_frames(features, stack, stride);
 }
@@ -25,28 +50,37 @@ audio::Features FrontEnd::operator()(const audio::Sound& sound) const {
   return finish(filterbank(sound));
 }
 
-int64_t FrontEnd::columns() const { return (fbank.bins + (fbank.use_energy ? 1 : 0)) * stack; }
+int64_t FrontEnd::columns() const {
+  return audio::feature_columns(fbank) * (1 + deltas.order) * stack;
+}
 
 int64_t FrontEnd::frames(double seconds) const {
-  const int64_t raw = audio::Fbank(fbank).frames(std::llround(seconds * fbank.rate));
-  return (raw + stride - 1) / stride;
+  return frames_of(std::llround(seconds * fbank.rate));
+}
+
+int64_t FrontEnd::frames_of(int64_t samples) const {
+  return (audio::frame_count(fbank, samples) + stride - 1) / stride;
 }
 
 void FrontEnd::validate() const {
   audio::validate(fbank);
-  CENTROID_CHECK(fbank.dither == 0, "front end: dither: expected 0 in a recogniser, got ",
-                 fbank.dither, " (features are computed once and reused)");
-  CENTROID_CHECK(normalize == "utterance" || normalize == "global" || normalize == "none",
-                 "front end: normalize: expected utterance, global or none, got '", normalize, "'");
+  audio::validate(deltas);
+  CENTROID_CHECK(normalize == "utterance" || normalize == "speaker" || normalize == "global" ||
+                     normalize == "none",
+                 "front end: normalize: expected utterance, speaker, global or none, got '",
+                 normalize, "'");
   CENTROID_CHECK(stack >= 1 && stride >= 1 && stride <= stack,
                  "front end: expected stack >= stride >= 1, got stack ", stack, ", stride ",
                  stride);
 }
 
+// Keys that came after the first release stand there only where they are not the defaults.
 void to_json(json& j, const FrontEnd& f) {
   j = json{
       {"fbank", f.fbank}, {"normalize", f.normalize}, {"stack", f.stack}, {"stride", f.stride}};
   if (f.normalize == "global") j["stats"] = f.stats;
+  if (!f.normalize_variance) j["normalize_variance"] = false;
+  if (f.deltas.order > 0) j["deltas"] = f.deltas;
 }
 
 void from_json(const json& j, FrontEnd& f) {
@@ -55,6 +89,9 @@ void from_json(const json& j, FrontEnd& f) {
   j.at("stack").get_to(f.stack);
   j.at("stride").get_to(f.stride);
   if (f.normalize == "global") j.at("stats").get_to(f.stats);
+  f.normalize_variance = j.value("normalize_variance", true);
+  f.deltas =
+      j.contains("deltas") ? j.at("deltas").get<audio::DeltaOptions>() : audio::DeltaOptions{};
   f.validate();
 }
 

@@ -4,29 +4,38 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "apps/audio/context.h"
 #include "apps/audio/features.h"
+#include "apps/audio/normalize.h"
 #include "apps/audio/vocab.h"
 #include "nn/checkpoint.h"
 #include "nn/transformer.h"
 
 namespace centroid::asr {
 
-/// From sound to the model's input.
+/// From sound to the model's input: filterbank or cepstra, normalisation, deltas, stacking.
 struct FrontEnd {
   audio::FbankOptions fbank;
-  std::string normalize = "utterance";  ///< utterance, global or none
+  std::string normalize = "utterance";  ///< utterance, speaker, global or none
+  bool normalize_variance = true;       ///< false: only the mean
   audio::GlobalStats stats;             ///< used by "global"
-  int64_t stack = 1, stride = 1;        ///< frames joined, and frames moved on
+  audio::DeltaOptions deltas;
+  int64_t stack = 1, stride = 1;  ///< frames joined, and frames moved on
 
   /// Sound at the front end's rate -> (T, columns). Throws as Fbank does.
   audio::Features operator()(const audio::Sound& sound) const;
-  /// The filterbank, before normalisation and stacking: what "global" statistics are taken of.
-  audio::Features filterbank(const audio::Sound& sound) const;
-  audio::Features finish(audio::Features features) const;
+  /// The filterbank or cepstra, before normalisation: what statistics are taken of and what a cache
+  /// holds. Dither is added with a generator only: recognition is a function of the sound alone.
+  audio::Features filterbank(const audio::Sound& sound, Rng* dither = nullptr) const;
+  /// All that follows. `speaker` is used by "speaker"; without it (a sound by itself, an utterance
+  /// of an unknown speaker) the utterance's own statistics are.
+  audio::Features finish(audio::Features features,
+                         const audio::GlobalStats* speaker = nullptr) const;
   /// Columns of the model's input.
   int64_t columns() const;
-  /// Frames of `seconds` of sound.
+  /// Input frames of `seconds` of sound, and of so many samples.
   int64_t frames(double seconds) const;
+  int64_t frames_of(int64_t samples) const;
   /// Throws, naming the option, unless all are usable.
   void validate() const;
 };

@@ -1,4 +1,5 @@
 // asr train: manifests to a trained recogniser.
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "apps/common/run_folder.h"
 #include "apps/common/train_loop.h"
 #include "nn/loss.h"
+#include "tensor/parallel.h"
 
 namespace centroid::apps {
 
@@ -26,10 +28,12 @@ struct TrainCommand {
   asr::RecognizerOptions model;
   std::string positions = "rotary";
   nn::BatchOptions batches;
-  audio::SpecAugmentOptions augment;
-  bool spec_augment = true, drop_infeasible = false, show_model = false;
+  AugmentOptions augment;
+  bool drop_infeasible = false, show_model = false;
   double cache_mib = 4096, intermediate_weight = 0.3;
   std::vector<int64_t> intermediate;
+  std::string cache_dir;
+  int workers = 0;
 
   void add_options();
   void add_model_options();
@@ -99,38 +103,27 @@ void TrainCommand::add_data_options() {
   add("--train", train_manifest, "Manifest to train on")->required();
   add("--dev", dev_manifest, "Manifest to evaluate on while training");
   add("--vocab", vocab_file, "vocab.json of `asr prepare`")->required();
-  add("--normalize", front_end.normalize,
-      "Mean and variance of the features: of each utterance, global, or none")
-      ->check(CLI::IsMember({"utterance", "global", "none"}));
-  add("--stack", front_end.stack, "Frames joined into one input")->check(CLI::Range(1, 100));
-  add("--stride", front_end.stride, "Frames from one input to the next")->check(CLI::Range(1, 100));
   add("--batch-items", batches.max_items, "Utterances per batch at most")
       ->check(CLI::Range(1, 100000));
   add("--batch-frames", batches.max_frames, "Padded input frames per batch at most; 0: no limit");
   add("--buckets", batches.buckets, "Groups of similar length that batches are made of");
-  add("--cache-mib", cache_mib, "Memory for features; what does not fit is computed when needed");
+  add("--cache-mib", cache_mib,
+      "Memory for features; what does not fit is read from --cache-dir or computed when needed");
+  add("--cache-dir", cache_dir, "Folder that keeps features on disk, for this and later runs");
+  add("--workers", workers,
+      "Threads that make batches ahead of the training; 0: as many as the work asks for")
+      ->check(in_range(0, 1024));
   add_switch(*sub, "drop-infeasible", drop_infeasible,
              "Leave out utterances too short for their transcripts instead of refusing them")
       ->group(group);
-
-  const char* masks = "SpecAugment";
-  add_switch(*sub, "spec-augment", spec_augment, "Mask random bands and stretches of the input")
-      ->group(masks);
-  const auto mask = [&](const std::string& name, auto& value, const std::string& help) {
-    sub->add_option(name, value, help)->capture_default_str()->group(masks);
-  };
-  mask("--freq-masks", augment.freq_masks, "Masked bands per utterance");
-  mask("--freq-width", augment.freq_width, "Widest band, in bins");
-  mask("--time-masks", augment.time_masks, "Masked stretches per utterance");
-  mask("--time-width", augment.time_width, "Longest stretch, in input frames");
-  mask("--time-fraction", augment.time_fraction, "Most that all stretches cover of an utterance");
 }
 
 void TrainCommand::add_options() {
   add_run_options(*sub, run_options);
   add_data_options();
   add_model_options();
-  add_fbank_options(*sub, front_end.fbank);
+  add_front_end_options(*sub, front_end, {"utterance", "speaker", "global", "none"});
+  add_augment_options(*sub, augment);
   add_train_options(*sub, train);
   add_common_options(*sub, common);
 }
@@ -145,7 +138,7 @@ void TrainCommand::prepare_front_end(const RunFolder& folder) {
     CENTROID_CHECK(text != checkpoint.texts.end(), folder.last(), ": no front end in it");
     nlohmann::json::parse(text->second).get_to(front_end);
   } else {
-    front_end.stats = asr::corpus_stats(train_manifest, front_end);
+    front_end.stats = asr::corpus_stats(train_manifest, front_end, cache_dir);
   }
 }
 
@@ -198,14 +191,15 @@ void TrainCommand::run() {
         ", got ", layer);
   }
 
-  asr::Dataset data(train_manifest, front_end, vocab, cache_mib);
+  const asr::Augmentation changes = make_augmentation(augment, front_end);
+  asr::Dataset data(train_manifest, front_end, vocab, cache_mib, cache_dir);
   for (const std::string& id : data.check_feasible(model.subsampling, drop_infeasible)) {
     std::fprintf(stderr, "left out, too short for its transcript: %s\n", id.c_str());
   }
-  data.load();
+  data.load(/*keep=*/!changes.of_sound());
   std::unique_ptr<asr::Dataset> dev;
   if (!dev_manifest.empty()) {
-    dev = std::make_unique<asr::Dataset>(dev_manifest, front_end, vocab, cache_mib);
+    dev = std::make_unique<asr::Dataset>(dev_manifest, front_end, vocab, cache_mib, cache_dir);
     dev->load();
   }
 
@@ -213,12 +207,14 @@ void TrainCommand::run() {
   asr::Recognizer recognizer(model, init);
   print_start(recognizer, data, dev.get());
 
+  const int threads = workers > 0        ? workers
+                      : data.in_memory() ? 1
+                                         : std::clamp(num_threads() / 2, 1, 8);
   std::unique_ptr<asr::BatchStream> stream;
   int64_t position = 0;
   const auto seek = [&](int64_t to) {
     stream.reset();  // ends its thread before the next one starts
-    stream = std::make_unique<asr::BatchStream>(
-        data, batches, spec_augment ? std::optional(augment) : std::nullopt, common.seed, to);
+    stream = std::make_unique<asr::BatchStream>(data, batches, changes, common.seed, to, threads);
     position = to;
   };
   seek(0);
@@ -232,6 +228,7 @@ void TrainCommand::run() {
   task.texts = asr::checkpoint_texts(recognizer, front_end, vocab);
   task.unit = "utt";
   task.next_loss = [&] {
+    const double waited = stream->waited();
     const asr::SpeechBatch batch = stream->next();
     ++position;
     TrainBatch result;
@@ -239,6 +236,7 @@ void TrainCommand::run() {
     result.items = batch.ids;
     result.units = static_cast<double>(batch.ids.size());
     result.seconds = batch.seconds;
+    result.waited = stream->waited() - waited;
     return result;
   };
   if (dev) {
@@ -249,6 +247,10 @@ void TrainCommand::run() {
     };
   }
   const TrainResult result = apps::train(task, train, folder);
+  if (result.seconds_waited > 0.05 * result.seconds) {
+    std::fprintf(stderr, "the training waited %.0f of %.0f s for data (--workers, --cache-dir)\n",
+                 result.seconds_waited, result.seconds);
+  }
   if (common.json) {
     std::cout << nlohmann::json{{"steps", result.step},
                                 {"stopped", result.stopped},
@@ -256,7 +258,8 @@ void TrainCommand::run() {
                                 {"best_metric", dev ? nlohmann::json(result.best_metric) : nullptr},
                                 {"best_step", result.best_step},
                                 {"seconds", result.seconds},
-                                {"utterances_per_second", result.units_per_second}}
+                                {"utterances_per_second", result.units_per_second},
+                                {"seconds_waited_for_data", result.seconds_waited}}
                      .dump(2)
               << "\n";
   }

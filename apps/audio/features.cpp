@@ -10,7 +10,6 @@
 #include <kissfft/kiss_fftr.h>
 #endif
 
-#include "apps/audio/fields.h"
 #include "tensor/error.h"
 #include "tensor/rng.h"
 
@@ -18,24 +17,19 @@ namespace centroid::audio {
 
 namespace {
 
-constexpr std::pair<Window, const char*> kWindows[] = {{Window::povey, "povey"},
-                                                       {Window::hamming, "hamming"},
-                                                       {Window::hanning, "hanning"},
-                                                       {Window::rectangular, "rectangular"}};
-
-/// Features that are constant over time have no scale; dividing by less would only blow up
-/// rounding.
-constexpr double kMinStddev = 1e-5;
+using std::numbers::pi;
 
 double mel(double hertz) { return 1127.0 * std::log1p(hertz / 700.0); }
 
-double window_value(Window window, int64_t n, int64_t length) {
-  const double c =
-      std::cos(2 * std::numbers::pi * static_cast<double>(n) / static_cast<double>(length - 1));
-  switch (window) {
+double window_value(const FbankOptions& o, int64_t n, int64_t length) {
+  const double angle = 2 * pi * static_cast<double>(n) / static_cast<double>(length - 1);
+  const double c = std::cos(angle), a = o.blackman_coeff;
+  switch (o.window) {
     case Window::povey: return std::pow(0.5 - 0.5 * c, 0.85);
     case Window::hamming: return 0.54 - 0.46 * c;
     case Window::hanning: return 0.5 - 0.5 * c;
+    case Window::blackman: return a - 0.5 * c + (0.5 - a) * std::cos(2 * angle);
+    case Window::sine: return std::sin(0.5 * angle);
     case Window::rectangular: break;
   }
   return 1.0;
@@ -60,40 +54,46 @@ int64_t reflect(int64_t i, int64_t n) {
   return i;
 }
 
+double energy_of(const std::vector<double>& frame) {
+  double energy = 0;
+#pragma omp simd reduction(+ : energy)
+  for (size_t i = 0; i < frame.size(); ++i) energy += frame[i] * frame[i];
+  return energy;
+}
+
 }  // namespace
 
-std::string name_of(Window window) { return find_name(kWindows, window, "window"); }
-
-Window window_from(const std::string& name) { return find_value(kWindows, name, "window"); }
-
-void validate(const FbankOptions& o) {
-  const double nyquist = 0.5 * o.rate;
-  CENTROID_CHECK(o.rate > 0, "fbank: rate: expected Hz above 0, got ", o.rate);
-  // The upper bounds keep sizes within memory; no speech front end comes near them.
-  const auto spans = [&](double ms, int samples) {
-    return ms > 0 && ms <= 10000 && samples_of(o, ms) >= samples;
-  };
-  CENTROID_CHECK(spans(o.frame_length_ms, 2),
-                 "fbank: frame_length_ms: expected 2 samples .. 10 s, got ", o.frame_length_ms,
-                 " ms");
-  CENTROID_CHECK(spans(o.frame_shift_ms, 1),
-                 "fbank: frame_shift_ms: expected 1 sample .. 10 s, got ", o.frame_shift_ms, " ms");
-  CENTROID_CHECK(o.bins >= 1 && o.bins <= 100000, "fbank: bins: expected 1 or more, got ", o.bins);
-  CENTROID_CHECK(o.low_freq >= 0 && o.low_freq < nyquist, "fbank: low_freq: expected 0 <= f < ",
-                 nyquist, " Hz (Nyquist), got ", o.low_freq);
-  CENTROID_CHECK(upper_edge(o) > o.low_freq && upper_edge(o) <= nyquist,
-                 "fbank: high_freq: expected above low_freq (", o.low_freq, " Hz) and at most ",
-                 nyquist, " Hz (Nyquist), got ", o.high_freq,
-                 o.high_freq > 0 ? "" : " from Nyquist");
-  CENTROID_CHECK(o.preemphasis >= 0 && o.preemphasis <= 1,
-                 "fbank: preemphasis: expected 0..1, got ", o.preemphasis);
-  CENTROID_CHECK(o.dither >= 0 && std::isfinite(o.dither),
-                 "fbank: dither: expected 0 or more, got ", o.dither);
-  CENTROID_CHECK(o.energy_floor >= 0 && std::isfinite(o.energy_floor),
-                 "fbank: energy_floor: expected 0 or more, got ", o.energy_floor);
-  CENTROID_CHECK(o.floor > 0 && std::isfinite(o.floor), "fbank: floor: expected above 0, got ",
-                 o.floor);
+int64_t feature_columns(const FbankOptions& o) {
+  return o.type == FeatureType::mfcc ? o.num_ceps : o.bins + (o.use_energy ? 1 : 0);
 }
+
+int64_t frame_count(const FbankOptions& o, int64_t samples) {
+  const int64_t length = samples_of(o, o.frame_length_ms), shift = samples_of(o, o.frame_shift_ms);
+  if (!o.snip_edges) return (samples + shift / 2) / shift;
+  return samples < length ? 0 : 1 + (samples - length) / shift;
+}
+
+/// What one call needs beside its result, made once for all frames.
+struct Fbank::Work {
+#ifdef CENTROID_HAVE_KISSFFT
+  explicit Work(const Fbank& fbank)
+      : plan(kiss_fftr_alloc(static_cast<int>(fbank.padded_), 0, nullptr, nullptr),
+             [](void* p) { kiss_fftr_free(p); }),
+        frame(fbank.length_),
+        padded(fbank.padded_, 0.0f),
+        spectrum(fbank.padded_ / 2),
+        mels(fbank.options_.bins),
+        bins(fbank.padded_ / 2 + 1) {
+    CENTROID_CHECK(plan, "fbank: no memory for an FFT of ", fbank.padded_, " samples");
+  }
+  std::unique_ptr<kiss_fftr_state, void (*)(void*)> plan;
+#endif
+  std::vector<double> frame;
+  std::vector<float> padded, spectrum, mels;
+#ifdef CENTROID_HAVE_KISSFFT
+  std::vector<kiss_fft_cpx> bins;
+#endif
+};
 
 Fbank::Fbank(FbankOptions options) : options_(std::move(options)) {
   validate(options_);
@@ -102,10 +102,14 @@ Fbank::Fbank(FbankOptions options) : options_(std::move(options)) {
 #endif
   length_ = samples_of(options_, options_.frame_length_ms);
   shift_ = samples_of(options_, options_.frame_shift_ms);
-  padded_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(length_)));
-  for (int64_t n = 0; n < length_; ++n)
-    window_.push_back(window_value(options_.window, n, length_));
+  padded_ = options_.round_to_power_of_two
+                ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(length_)))
+                : length_;
+  CENTROID_CHECK(padded_ % 2 == 0, "fbank: frame_length_ms: expected an even number of samples, ",
+                 "got ", padded_, " (or round_to_power_of_two)");
+  for (int64_t n = 0; n < length_; ++n) window_.push_back(window_value(options_, n, length_));
   build_triangles();
+  if (options_.type == FeatureType::mfcc) build_cosines();
 }
 
 void Fbank::build_triangles() {
@@ -127,74 +131,112 @@ void Fbank::build_triangles() {
   }
 }
 
-int64_t Fbank::frames(int64_t samples) const {
-  if (samples < length_) return 0;
-  return options_.snip_edges ? 1 + (samples - length_) / shift_ : (samples + shift_ / 2) / shift_;
+/// The orthonormal cosine transform (DCT-II), its row i times the lifter 1 + Q/2 sin(pi i / Q).
+void Fbank::build_cosines() {
+  const double n = options_.bins, q = options_.cepstral_lifter;
+  for (int i = 0; i < options_.num_ceps; ++i) {
+    const double lifter = q > 0 ? 1 + 0.5 * q * std::sin(pi * i / q) : 1.0;
+    const double norm = std::sqrt((i == 0 ? 1.0 : 2.0) / n) * lifter;
+    for (int b = 0; b < options_.bins; ++b) {
+      cosines_.push_back(static_cast<float>(norm * std::cos(pi / n * (b + 0.5) * i)));
+    }
+  }
 }
 
 void Fbank::fill_frame(const Sound& sound, int64_t t, std::vector<double>& frame) const {
   const auto n = static_cast<int64_t>(sound.samples.size());
   const int64_t begin = options_.snip_edges ? t * shift_ : t * shift_ + shift_ / 2 - length_ / 2;
-  for (int64_t i = 0; i < length_; ++i) frame[i] = 32768.0 * sound.samples[reflect(begin + i, n)];
+  const float* samples = sound.samples.data();
+  if (begin >= 0 && begin + length_ <= n) {
+    for (int64_t i = 0; i < length_; ++i) frame[i] = 32768.0 * samples[begin + i];
+  } else {
+    for (int64_t i = 0; i < length_; ++i) frame[i] = 32768.0 * samples[reflect(begin + i, n)];
+  }
 }
 
-/// Dither, mean, energy, pre-emphasis and window, in Kaldi's order; returns the raw frame's energy.
+/// Dither, mean, energy, pre-emphasis and window, in Kaldi's order; returns the frame's energy.
 double Fbank::process_frame(std::vector<double>& frame, Rng* rng) const {
   if (options_.dither > 0) {
     for (double& x : frame) x += options_.dither * rng->normal();
   }
   if (options_.remove_dc) {
     double sum = 0;
-    for (const double x : frame) sum += x;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < length_; ++i) sum += frame[i];
     const double mean = sum / static_cast<double>(length_);
     for (double& x : frame) x -= mean;
   }
-  double energy = 0;
-  for (const double x : frame) energy += x * x;
+  const double raw = options_.use_energy && options_.raw_energy ? energy_of(frame) : 0;
   for (int64_t i = length_ - 1; i > 0; --i) frame[i] -= options_.preemphasis * frame[i - 1];
   frame[0] -= options_.preemphasis * frame[0];
   for (int64_t i = 0; i < length_; ++i) frame[i] *= window_[i];
-  return energy;
+  return options_.use_energy && !options_.raw_energy ? energy_of(frame) : raw;
+}
+
+/// The windowed frame -> floored mel energies, or their logarithms.
+void Fbank::mel_energies(Work& work) const {
+#ifdef CENTROID_HAVE_KISSFFT
+  std::copy(work.frame.begin(), work.frame.end(), work.padded.begin());
+  kiss_fftr(work.plan.get(), work.padded.data(), work.bins.data());
+  for (size_t k = 0; k < work.spectrum.size(); ++k) {
+    const kiss_fft_cpx bin = work.bins[k];
+    const float power = bin.r * bin.r + bin.i * bin.i;
+    work.spectrum[k] = options_.use_power ? power : std::sqrt(power);
+  }
+#endif
+  for (size_t b = 0; b < triangles_.size(); ++b) {
+    const std::vector<float>& weights = triangles_[b].weights;
+    const float* spectrum = work.spectrum.data() + triangles_[b].first;
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < weights.size(); ++i) sum += double{weights[i]} * spectrum[i];
+    if (options_.use_log_fbank) sum = std::log(std::max(sum, options_.floor));
+    work.mels[b] = static_cast<float>(sum);
+  }
+}
+
+void Fbank::write_row(const std::vector<float>& mels, double energy, float* row) const {
+  const double floored = std::max({energy, options_.energy_floor, double{FLT_EPSILON}});
+  const auto log_energy = static_cast<float>(std::log(floored));
+  const bool last = options_.htk_compat;
+  if (options_.type == FeatureType::fbank) {
+    float* first = row + (options_.use_energy && !last ? 1 : 0);
+    std::copy(mels.begin(), mels.end(), first);
+    if (options_.use_energy) row[last ? options_.bins : 0] = log_energy;
+    return;
+  }
+  const auto ceps = static_cast<int64_t>(options_.num_ceps);
+  for (int64_t i = 0; i < ceps; ++i) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t b = 0; b < mels.size(); ++b) sum += double{cosines_[i * mels.size() + b]} * mels[b];
+    row[i] = static_cast<float>(sum);
+  }
+  if (options_.use_energy) row[0] = log_energy;
+  if (!last) return;
+  const float c0 = options_.use_energy ? row[0] : static_cast<float>(row[0] * std::numbers::sqrt2);
+  std::copy(row + 1, row + ceps, row);
+  row[ceps - 1] = c0;
 }
 
 Features Fbank::operator()(const Sound& sound, Rng* rng) const {
   CENTROID_CHECK(sound.rate == options_.rate, "fbank: expected a sound at ", options_.rate,
                  " Hz, got ", sound.rate, " Hz (load_sound resamples)");
   const auto samples = static_cast<int64_t>(sound.samples.size());
-  CENTROID_CHECK(samples >= length_, "fbank: the sound is shorter than one frame: ", samples,
-                 " samples, a frame is ", length_);
+  Features out{frames(samples), columns(), {}};
+  CENTROID_CHECK(out.frames > 0, "fbank: the sound is shorter than one frame: ", samples,
+                 " samples, a frame is ", length_,
+                 options_.snip_edges ? "" : ", of which half a shift is needed");
   CENTROID_CHECK(options_.dither == 0 || rng, "fbank: dither ", options_.dither,
                  " needs a random number generator");
-  Features out{frames(samples), columns(), {}};
   out.data.resize(static_cast<size_t>(out.frames * out.bins));
 #ifdef CENTROID_HAVE_KISSFFT
-  const std::unique_ptr<kiss_fftr_state, void (*)(void*)> plan(
-      kiss_fftr_alloc(static_cast<int>(padded_), 0, nullptr, nullptr),
-      [](void* p) { kiss_fftr_free(p); });
-  CENTROID_CHECK(plan, "fbank: no memory for an FFT of ", padded_, " samples");
-  std::vector<double> frame(length_);
-  std::vector<float> padded(padded_, 0.0f), spectrum(padded_ / 2);
-  std::vector<kiss_fft_cpx> bins(padded_ / 2 + 1);
+  Work work(*this);
   for (int64_t t = 0; t < out.frames; ++t) {
-    fill_frame(sound, t, frame);
-    const double energy = process_frame(frame, rng);
-    std::copy(frame.begin(), frame.end(), padded.begin());
-    kiss_fftr(plan.get(), padded.data(), bins.data());
-    for (size_t k = 0; k < spectrum.size(); ++k) {
-      const float power = bins[k].r * bins[k].r + bins[k].i * bins[k].i;
-      spectrum[k] = options_.use_power ? power : std::sqrt(power);
-    }
-    float* row = out.row(t);
-    if (options_.use_energy) {
-      *row++ = static_cast<float>(
-          std::log(std::max({energy, options_.energy_floor, double{FLT_EPSILON}})));
-    }
-    for (const Triangle& triangle : triangles_) {
-      double sum = 0;
-      for (size_t i = 0; i < triangle.weights.size(); ++i)
-        sum += triangle.weights[i] * spectrum[triangle.first + i];
-      *row++ = static_cast<float>(std::log(std::max(sum, options_.floor)));
-    }
+    fill_frame(sound, t, work.frame);
+    const double energy = process_frame(work.frame, rng);
+    mel_energies(work);
+    write_row(work.mels, energy, out.row(t));
   }
 #endif
   return out;
@@ -208,129 +250,6 @@ double centre_hertz(const FbankOptions& options, int64_t bin) {
 double frame_seconds(const FbankOptions& options, int64_t subsampling) {
   return static_cast<double>(samples_of(options, options.frame_shift_ms) * subsampling) /
          options.rate;
-}
-
-Features stack_frames(const Features& f, int64_t stack, int64_t stride) {
-  CENTROID_CHECK(stack >= 1 && stride >= 1,
-                 "stack_frames: expected stack and stride of 1 or more, got ", stack, " and ",
-                 stride);
-  Features out{(f.frames + stride - 1) / stride, f.bins * stack, {}};
-  out.data.reserve(static_cast<size_t>(out.frames * out.bins));
-  for (int64_t t = 0; t < out.frames; ++t) {
-    for (int64_t s = 0; s < stack; ++s) {
-      const float* from = f.row(std::min(t * stride + s, f.frames - 1));
-      out.data.insert(out.data.end(), from, from + f.bins);
-    }
-  }
-  return out;
-}
-
-void StatsAccumulator::add(const Features& f) {
-  if (mean_.empty()) {
-    mean_.assign(f.bins, 0.0);
-    squares_.assign(f.bins, 0.0);
-  }
-  CENTROID_CHECK(static_cast<int64_t>(mean_.size()) == f.bins,
-                 "statistics: number of bins changed: ", mean_.size(), ", now ", f.bins);
-  for (int64_t t = 0; t < f.frames; ++t) {  // Welford's update
-    ++count_;
-    for (int64_t b = 0; b < f.bins; ++b) {
-      const double delta = f.row(t)[b] - mean_[b];
-      mean_[b] += delta / static_cast<double>(count_);
-      squares_[b] += delta * (f.row(t)[b] - mean_[b]);
-    }
-  }
-}
-
-GlobalStats StatsAccumulator::finish() const {
-  CENTROID_CHECK(count_ > 0, "statistics: no frames were added");
-  GlobalStats stats;
-  for (size_t b = 0; b < mean_.size(); ++b) {
-    stats.mean.push_back(static_cast<float>(mean_[b]));
-    const double variance = squares_[b] / static_cast<double>(count_);
-    stats.stddev.push_back(static_cast<float>(std::max(std::sqrt(variance), kMinStddev)));
-  }
-  return stats;
-}
-
-void apply(const GlobalStats& stats, Features& f) {
-  CENTROID_CHECK(
-      static_cast<int64_t>(stats.mean.size()) == f.bins && stats.stddev.size() == stats.mean.size(),
-      "statistics: expected ", f.bins, " bins, got ", stats.mean.size(), " means and ",
-      stats.stddev.size(), " standard deviations");
-  for (int64_t t = 0; t < f.frames; ++t) {
-    for (int64_t b = 0; b < f.bins; ++b)
-      f.row(t)[b] = (f.row(t)[b] - stats.mean[b]) / stats.stddev[b];
-  }
-}
-
-void normalize_utterance(Features& features, bool variance) {
-  if (features.frames == 0) return;
-  StatsAccumulator accumulator;
-  accumulator.add(features);
-  GlobalStats stats = accumulator.finish();
-  if (!variance) std::fill(stats.stddev.begin(), stats.stddev.end(), 1.0f);
-  apply(stats, features);
-}
-
-// ---- JSON ---------------------------------------------------------------------------------------
-
-namespace {
-
-constexpr auto kFields = [](auto& o, const auto& field) {
-  field("rate", o.rate);
-  field("frame_length_ms", o.frame_length_ms);
-  field("frame_shift_ms", o.frame_shift_ms);
-  field("bins", o.bins);
-  field("low_freq", o.low_freq);
-  field("high_freq", o.high_freq);
-  field("preemphasis", o.preemphasis);
-  field("dither", o.dither);
-  field("snip_edges", o.snip_edges);
-  field("window", o.window);
-  field("remove_dc", o.remove_dc);
-  field("use_power", o.use_power);
-  field("use_energy", o.use_energy);
-  field("energy_floor", o.energy_floor);
-  field("floor", o.floor);
-};
-
-}  // namespace
-
-void to_json(nlohmann::json& json, Window window) { json = name_of(window); }
-void from_json(const nlohmann::json& json, Window& window) {
-  window = window_from(json.get<std::string>());
-}
-
-void to_json(nlohmann::json& json, const FbankOptions& options) {
-  json = write_fields(options, kFields);
-}
-
-void from_json(const nlohmann::json& json, FbankOptions& options) {
-  read_fields(json, options, kFields, "fbank options");
-  validate(options);
-}
-
-void to_json(nlohmann::json& json, const GlobalStats& stats) {
-  json = {{"mean", stats.mean}, {"stddev", stats.stddev}};
-}
-
-void from_json(const nlohmann::json& json, GlobalStats& stats) {
-  try {
-    json.at("mean").get_to(stats.mean);
-    json.at("stddev").get_to(stats.stddev);
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(concat("feature statistics: expected mean and stddev lists: ", error.what()));
-  }
-  CENTROID_CHECK(stats.mean.size() == stats.stddev.size(),
-                 "feature statistics: ", stats.mean.size(), " means but ", stats.stddev.size(),
-                 " standard deviations");
-  for (size_t b = 0; b < stats.mean.size(); ++b) {
-    CENTROID_CHECK(
-        std::isfinite(stats.mean[b]) && stats.stddev[b] > 0 && std::isfinite(stats.stddev[b]),
-        "feature statistics: bin ", b, ": expected a finite mean and a stddev above 0, got ",
-        stats.mean[b], " and ", stats.stddev[b]);
-  }
 }
 
 }  // namespace centroid::audio

@@ -52,7 +52,7 @@ class Loop {
   /// What one optimiser step did.
   struct Step {
     double loss = 0, grad_norm = 0, lr = 0;
-    double units = 0, seconds = 0;
+    double units = 0, seconds = 0, waited = 0;
     std::vector<std::string> items;
     bool good = false;
   };
@@ -83,7 +83,7 @@ class Loop {
   int64_t bad_in_a_row_ = 0, saved_step_ = -1, best_step_ = 0;
   double mean_loss_ = kInfinity;  // recent; infinite before the first good step
   double best_ = kInfinity, last_loss_ = 0;
-  double units_ = 0, audio_seconds_ = 0, training_seconds_ = 0, drawn_at_ = 0;
+  double units_ = 0, audio_seconds_ = 0, training_seconds_ = 0, drawn_at_ = 0, waited_ = 0;
   int64_t stale_ = 0;                 // evaluations in a row without progress
   double progress_best_ = kInfinity;  // the metric that progress is measured from
   KeptCheckpoints kept_;
@@ -203,6 +203,7 @@ Loop::Step Loop::step() {
     TrainBatch batch = task_.next_loss();
     step.units += batch.units;
     step.seconds += batch.seconds;
+    step.waited += batch.waited;
     items.push_back(std::move(batch.items));
     numbers.push_back(raw::reshape(raw::cast(batch.loss.detach(), DType::f64), {1}));
     backward(options_.accumulate > 1 ? batch.loss * (1.0 / double(options_.accumulate))
@@ -295,7 +296,8 @@ void Loop::evaluate() {
     text += "  (best)";
   }
   line["time"] = {{"at", std::round(elapsed() * 1000) / 1000},
-                  {"seconds", std::round((elapsed() - begin) * 1000) / 1000}};
+                  {"seconds", std::round((elapsed() - begin) * 1000) / 1000},
+                  {"waited_for_data", std::round(waited_ * 1000) / 1000}};
   log_->write(line);
   if (best_step_ == step_) save(folder_.best());
   kept_.add(step_, result.metric, [&](const std::string& path) { save(path, /*whole=*/false); });
@@ -357,6 +359,7 @@ TrainResult Loop::run() {
     const Step now = step();
     ++step_;
     training_seconds_ += elapsed() - begin;
+    waited_ += now.waited;
     log_step(now);
     if (now.good) {
       bad_in_a_row_ = 0;
@@ -389,8 +392,9 @@ TrainResult Loop::run() {
               << " evaluations; the best was " << short_number(best_) << " at step " << best_step_
               << "\n";
   }
-  return {step_, stopped,    early,     last_loss_,
-          best_, best_step_, elapsed(), training_seconds_ > 0 ? units_ / training_seconds_ : 0};
+  return {step_,  stopped,    early,     last_loss_,
+          best_,  best_step_, elapsed(), training_seconds_ > 0 ? units_ / training_seconds_ : 0,
+          waited_};
 }
 
 }  // namespace

@@ -49,6 +49,7 @@ struct TrainBatch {
   std::vector<std::string> items;  ///< names of the batch's items, reported when the step is bad
   double units = 1;                ///< how many items there are, for the rate
   double seconds = 0;              ///< their duration, for the real-time factor; 0: no such thing
+  double waited = 0;               ///< seconds that the training stood still for it
 };
 
 /// What an evaluation found.
@@ -88,6 +89,7 @@ struct TrainResult {
   int64_t best_step = 0;
   double seconds = 0;  ///< of this process
   double units_per_second = 0;
+  double seconds_waited = 0;  ///< for batches
 };
 
 /// Trains until `options.steps`, `options.stop_at` or `options.early_stop`, or until SIGINT or

@@ -118,3 +118,75 @@ TEST_CASE("Small inputs and zero masks are fine, bad options are named") {
       message_of([] { nlohmann::json::parse(R"({"freq_masks": -3})").get<SpecAugmentOptions>(); }),
       Contains("freq_masks"));
 }
+
+TEST_CASE("A warp moves one frame, keeps the ends and is linear between", "[augment]") {
+  Features ramp{11, 2, {}};
+  for (int t = 0; t < 11; ++t) {
+    ramp.data.push_back(static_cast<float>(t));
+    ramp.data.push_back(static_cast<float>(100 - t));
+  }
+  Features f = ramp;
+  time_warp(f, 4, 4);
+  CHECK(f.data == ramp.data);
+  time_warp(f, 4, 6);
+  CHECK(f.frames == 11);
+  for (int t = 0; t < 11; ++t) {
+    const double expected = t <= 6 ? t * 4.0 / 6 : 4 + (t - 6) * 6.0 / 4;
+    CHECK(f.row(t)[0] == Approx(expected));
+    CHECK(f.row(t)[1] == Approx(100 - expected));
+  }
+  for (const auto& [from, to] :
+       {std::pair{0, 3}, std::pair{3, 0}, std::pair{10, 3}, std::pair{3, 10}, std::pair{-1, 3}}) {
+    CHECK_THROWS_AS(time_warp(f, from, to), centroid::Error);
+  }
+}
+
+TEST_CASE("Warps stay within their limit and come in all sizes, short inputs stay", "[augment]") {
+  SpecAugmentOptions o;
+  o.freq_masks = o.time_masks = 0;
+  o.time_warp = 3;
+  std::set<int> shifts;
+  for (int epoch = 0; epoch < 400; ++epoch) {
+    Features f{40, 1, {}};
+    for (int t = 0; t < 40; ++t) f.data.push_back(static_cast<float>(t));
+    spec_augment(f, o, 1, epoch, "u");
+    CHECK(f.data.front() == 0);
+    CHECK(f.data.back() == 39);
+    double furthest = 0;
+    for (int t = 0; t < 40; ++t) {
+      CHECK((t == 0 || f.data[t] >= f.data[t - 1]));
+      if (std::abs(t - f.data[t]) > std::abs(furthest)) furthest = t - f.data[t];
+    }
+    CHECK(std::abs(furthest) <= 3.0001);
+    shifts.insert(static_cast<int>(std::lround(furthest)));
+  }
+  CHECK(shifts == std::set<int>{-3, -2, -1, 0, 1, 2, 3});
+  Features brief{8, 1, {0, 1, 2, 3, 4, 5, 6, 7}};
+  for (int epoch = 0; epoch < 20; ++epoch) {
+    Features f = brief;
+    spec_augment(f, o, 1, epoch, "u");
+    CHECK(f.data == brief.data);
+  }
+}
+
+TEST_CASE("SpecAugment leaves the other utterances alone", "[augment]") {
+  SpecAugmentOptions o;
+  o.time_masks = 0;
+  o.freq_masks = 4;
+  o.freq_width = 10;
+  o.probability = 0.25;
+  int changed = 0;
+  for (int epoch = 0; epoch < 400; ++epoch) {
+    Features f = ones(4, 40);
+    spec_augment(f, o, 1, epoch, "u");
+    changed += f.data != ones(4, 40).data;
+  }
+  CHECK(changed > 60);
+  CHECK(changed < 140);
+  o.probability = 2;
+  Features f = ones(4, 40);
+  CHECK_THAT(message_of([&] { spec_augment(f, o, 1, 0, "u"); }), Contains("probability"));
+  o.probability = 1;
+  o.time_warp = -1;
+  CHECK_THAT(message_of([&] { spec_augment(f, o, 1, 0, "u"); }), Contains("time_warp"));
+}

@@ -8,6 +8,8 @@
 #include <numbers>
 #include <thread>
 
+#include "apps/audio/context.h"
+#include "apps/audio/normalize.h"
 #include "tensor/rng.h"
 #include "tests/apps/audio_support.h"
 
