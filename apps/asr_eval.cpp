@@ -32,7 +32,8 @@ void EvalCommand::run() const {
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
   asr::Dataset set(data, trained.front_end, trained.vocab, 4096);
   set.load();
-  const audio::Unit unit = score == "auto" ? trained.vocab.unit() : audio::unit_from(score);
+  const audio::Unit unit =
+      score == "auto" ? asr::score_unit(trained.vocab) : audio::unit_from(score);
   const auto begin = std::chrono::steady_clock::now();
   const asr::Evaluation result = asr::evaluate(*trained.model, set, trained.vocab, unit);
   const double took =
@@ -93,8 +94,10 @@ void register_eval(CLI::App& app) {
   sub->add_option("--name", command->name, "What to call the set in the result")
       ->default_str("the manifest's name")
       ->group(group);
-  sub->add_option("--score", command->score,
-                  "Symbols to count: auto (those of the model), phones, characters or words")
+  sub->add_option(
+         "--score", command->score,
+         "Symbols to count: auto (those of the model; words for sub-words), phones, characters, "
+         "words or subwords")
       ->capture_default_str()
       ->group(group);
   sub->add_option("--attention", command->attention,

@@ -21,11 +21,15 @@ struct Evaluation {
   std::vector<ScoredUtterance> utterances;  ///< in the order of the manifest
 };
 
-/// What one symbol of an error rate is; `PER`, `CER` or `WER` names the rate.
+/// `PER`, `CER`, `WER` or, of sub-words, `TER` (token error rate).
 std::string rate_name(audio::Unit unit);
 
-/// Greedy decoding of every utterance, scored in `unit`: the vocabulary's own, or words where it
-/// has characters. Throws for units that the vocabulary cannot give.
+/// What the errors of a recogniser are counted in unless told: its symbols, or words where these
+/// are sub-words, which depend on how the words were cut.
+audio::Unit score_unit(const audio::Vocab& vocab);
+
+/// Greedy decoding of every utterance, scored in `unit`: the vocabulary's own, or, unless it has
+/// phones, characters or words. Throws for units that the vocabulary cannot give.
 Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
                     audio::Unit unit);
 
