@@ -30,12 +30,15 @@ HAVE_SAMPLERATE := $(call have_package,samplerate)
 HAVE_KISSFFT := $(call have_package,kissfft-float)
 HAVE_STB := $(call have_header,stb/stb_image_write.h)
 HAVE_ZLIB := $(call have_header,zlib.h)
+HAVE_SENTENCEPIECE := $(call have_package,sentencepiece)
 APP_FLAGS := $(if $(HAVE_SNDFILE),-DCENTROID_HAVE_SNDFILE) \
   $(if $(HAVE_SAMPLERATE),-DCENTROID_HAVE_SAMPLERATE) \
   $(if $(HAVE_KISSFFT),-DCENTROID_HAVE_KISSFFT $(shell pkg-config --cflags kissfft-float)) \
-  $(if $(HAVE_STB),-DCENTROID_HAVE_STB) $(if $(HAVE_ZLIB),-DCENTROID_HAVE_ZLIB)
+  $(if $(HAVE_STB),-DCENTROID_HAVE_STB) $(if $(HAVE_ZLIB),-DCENTROID_HAVE_ZLIB) \
+  $(if $(HAVE_SENTENCEPIECE),-DCENTROID_HAVE_SENTENCEPIECE)
 APP_LIBS := $(if $(HAVE_SNDFILE),-lsndfile) $(if $(HAVE_SAMPLERATE),-lsamplerate) \
-  $(if $(HAVE_KISSFFT),-lkissfft-float) $(if $(HAVE_ZLIB),-lz)
+  $(if $(HAVE_KISSFFT),-lkissfft-float) $(if $(HAVE_ZLIB),-lz) \
+  $(if $(HAVE_SENTENCEPIECE),-lsentencepiece_train -lsentencepiece)
 
 # CUDA=0 leaves the CUDA backend out and CUDA=1 compiles it for every architecture below. Without a
 # choice it is built wherever nvcc >= 12.8 is found: as PTX, which the driver compiles when a program
@@ -108,6 +111,7 @@ found: $(PROGRAMS)
 	@echo "  sound files  $(if $(HAVE_SNDFILE),libsndfile,left out: libsndfile not found (make deps))"
 	@echo "  resampling   $(if $(HAVE_SAMPLERATE),libsamplerate,left out: libsamplerate not found (make deps))"
 	@echo "  features     $(if $(HAVE_KISSFFT),kissfft,left out: kissfft not found (make deps))"
+	@echo "  sub-words    $(if $(HAVE_SENTENCEPIECE),SentencePiece,left out: SentencePiece not found (make deps))"
 	@echo "  pictures     $(if $(HAVE_STB),stb,left out: stb not found (make deps))"
 	@echo "  CUDA         $(if $(filter 0,$(CUDA)),left out$(if $(NEW_NVCC),, because nvcc 12.8 or later was not found),$(if $(filter sm,$(KIND)),for sm_$(subst $(space),$(comma) sm_,$(CUDA_ARCHS)) and PTX,as PTX for sm_75 and later$(if $(GPU_ARCHS),$(comma) and for sm_$(GPU_ARCHS)); CUDA=0 leaves it out) ($(NVCC)))"
 
@@ -263,7 +267,8 @@ report: deps
 
 # ---- dependencies ------------------------------------------------------------------------------
 PACKAGES := g++ pkg-config libopenblas-openmp-dev nlohmann-json3-dev libcli11-dev catch2 libstb-dev \
-  libsndfile1-dev libkissfft-dev libsamplerate0-dev zlib1g-dev clang-format
+  libsndfile1-dev libkissfft-dev libsamplerate0-dev zlib1g-dev libsentencepiece-dev \
+  clang-format
 .PHONY: deps
 deps:
 	@missing=; for p in $(PACKAGES); do \

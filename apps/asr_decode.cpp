@@ -169,7 +169,7 @@ std::vector<std::string> Decoder::reference(const audio::Utterance& utterance, U
                                : audio::symbols(utterance, unit, vocab_.lowercase());
 }
 
-Unit Decoder::default_unit() const { return trie_ ? Unit::words : vocab_.unit(); }
+Unit Decoder::default_unit() const { return trie_ ? Unit::words : audio::score_unit(vocab_); }
 
 std::vector<audio::TimedWord> Decoder::tokens(const Hypothesis& h, double frame) const {
   std::vector<audio::TimedWord> items;

@@ -129,8 +129,10 @@ void register_eval(CLI::App& app) {
   sub->add_option("--name", command->name, "What to call the set in the result")
       ->default_str("the manifest's name")
       ->group(group);
-  sub->add_option("--score", command->score,
-                  "Symbols to count: auto (those of the model), phones, characters or words")
+  sub->add_option(
+         "--score", command->score,
+         "Symbols to count: auto (those of the model; words for sub-words), phones, characters, "
+         "words or subwords")
       ->capture_default_str()
       ->group(group);
   sub->add_option("--attention", command->attention,

@@ -1,7 +1,6 @@
 #include "apps/asr_evaluate.h"
 
 #include "apps/audio/decode.h"
-#include "apps/audio/files.h"
 #include "nn/loss.h"
 #include "tensor/parallel.h"
 
@@ -12,19 +11,25 @@ std::string rate_name(audio::Unit unit) {
     case audio::Unit::phones: return "PER";
     case audio::Unit::characters: return "CER";
     case audio::Unit::words: return "WER";
+    case audio::Unit::subwords: return "TER";
   }
   return "ER";
 }
 
 std::vector<std::string> score_symbols(const std::vector<std::string>& symbols,
                                        const audio::Vocab& vocab, audio::Unit unit) {
+  using audio::Unit;
   if (unit == vocab.unit()) return symbols;
-  CENTROID_CHECK(vocab.unit() == audio::Unit::characters && unit == audio::Unit::words,
+  const bool phones = vocab.unit() == Unit::phones;
+  CENTROID_CHECK(!phones && (unit == Unit::words || unit == Unit::characters),
                  "score: a recogniser of ", audio::name_of(vocab.unit()), " can be scored in ",
-                 audio::name_of(vocab.unit()),
-                 vocab.unit() == audio::Unit::characters ? " or words" : "", ", not in ",
-                 audio::name_of(unit));
-  return audio::split_words(vocab.text(symbols));
+                 phones                           ? "phones"
+                 : vocab.unit() == Unit::subwords ? "subwords, characters or words"
+                                                  : "characters or words",
+                 ", not in ", audio::name_of(unit));
+  audio::Utterance spoken;
+  spoken.text = vocab.text(symbols);
+  return audio::symbols(spoken, unit);
 }
 
 void run_model(Recognizer& model, const Dataset& data, const UseScores& use) {

@@ -24,7 +24,7 @@ struct Evaluation {
   std::vector<ScoredUtterance> utterances;  ///< in the order of the manifest
 };
 
-/// What one symbol of an error rate is; `PER`, `CER` or `WER` names the rate.
+/// `PER`, `CER`, `WER` or, of sub-words, `TER` (token error rate).
 std::string rate_name(audio::Unit unit);
 
 /// Runs the model over all utterances, longest first, and calls `use` for each batch with the

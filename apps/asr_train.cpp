@@ -240,9 +240,9 @@ void TrainCommand::run() {
     return result;
   };
   if (dev) {
-    task.evaluate = [&] {
-      const asr::Evaluation e = asr::evaluate(recognizer, *dev, vocab, vocab.unit());
-      const std::string rate = "dev_" + asr::rate_name(vocab.unit());
+    task.evaluate = [&, unit = audio::score_unit(vocab)] {
+      const asr::Evaluation e = asr::evaluate(recognizer, *dev, vocab, unit);
+      const std::string rate = "dev_" + asr::rate_name(unit);
       return Evaluation{{{"dev_loss", e.loss}, {rate, e.errors.rate()}}, e.errors.rate()};
     };
   }

@@ -24,7 +24,7 @@ speech() {
   if [ ! -d "$root/$voice/wav" ]; then
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "the speech comes from" \
       "Debian's package festvox-ru and needs apt-get and dpkg; elsewhere, unpack the package by hand" \
-      "and run FESTVOX_RU=DIR make demo, or train on your own recordings (docs/own-recordings.md)"
+      "and run FESTVOX_RU=DIR make demo, or train on your own recordings (docs/asr-data.md)"
     mkdir -p "$cache"
     local work
     work=$(mktemp -d "$cache/download.XXXXXX")
@@ -34,7 +34,7 @@ speech() {
       (sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
        $sudo apt-get -qq update && cd "$work" && apt-get download festvox-ru >/dev/null 2>&1) ||
       fail "apt-get cannot download festvox-ru: is there a network, and is it in your distribution" \
-        "(Debian and Ubuntu have it)? See docs/own-recordings.md to train on other speech"
+        "(Debian and Ubuntu have it)? See docs/asr-data.md to train on other speech"
     dpkg -x "$work"/festvox-ru_*.deb "$work/root"
     rm -rf "$root"
     mv "$work/root" "$root"
@@ -101,5 +101,5 @@ What to try next:
   $bin/asr train --preset festvox-ru --train $out/data/train.jsonl --dev $out/data/dev.jsonl \\
       --vocab $out/data/vocab.json --out long-run     # about twice as long, clearly better
   $bin/copy train --task masked --length 128 --out copy-run
-  docs/own-recordings.md      your own recordings
+  docs/asr-data.md            your own recordings
 TXT

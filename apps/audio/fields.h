@@ -1,6 +1,8 @@
 #pragma once
-// Structs of options as JSON objects, and enumerations as names. An options struct is described by
-// a function `for_each_field(options, field)` that calls `field(name, member)` for every member.
+// Structs of options as JSON objects, enumerations as names, and checked fields of JSON objects. An
+// options struct is described by a function `for_each_field(options, field)` that calls
+// `field(name, member)` for every member.
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -63,6 +65,28 @@ nlohmann::json write_fields(const Options& options, const Fields& fields) {
   nlohmann::json json = nlohmann::json::object();
   fields(options, [&](const char* name, const auto& value) { json[name] = value; });
   return json;
+}
+
+/// The string under `key`; empty when it is missing or null. Throws for other types and for NUL
+/// characters.
+inline std::string string_of(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return "";
+  CENTROID_CHECK(it->is_string(), key, ": expected a string, got ", it->dump());
+  std::string value = it->get<std::string>();
+  CENTROID_CHECK(value.find('\0') == value.npos, key, ": expected text, got a NUL character");
+  return value;
+}
+
+/// The seconds under `key`; 0 when they are missing or null. Throws unless they are finite and not
+/// negative.
+inline double seconds_of(const nlohmann::json& object, const char* key) {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return 0;
+  CENTROID_CHECK(it->is_number(), key, ": expected seconds, got ", it->dump());
+  const double value = it->get<double>();
+  CENTROID_CHECK(std::isfinite(value) && value >= 0, key, ": expected seconds >= 0, got ", value);
+  return value;
 }
 
 }  // namespace centroid::audio

@@ -6,6 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <streambuf>
 #ifdef CENTROID_HAVE_ZLIB
 #include <zlib.h>
 #endif
@@ -23,21 +27,48 @@ namespace {
 constexpr std::string_view kSpaces = " \t\r\n";
 
 #ifdef CENTROID_HAVE_ZLIB
-std::string inflate_file(const std::string& path) {
-  gzFile file = gzopen(path.c_str(), "rb");
-  CENTROID_CHECK(file, path, ": cannot be opened: ", std::strerror(errno));
-  std::string bytes;
-  char buffer[1 << 16];
-  int got = 0;
-  while ((got = gzread(file, buffer, sizeof buffer)) > 0) bytes.append(buffer, got);
-  int code = Z_OK;
-  const std::string message = gzerror(file, &code);
-  const bool plain = gzdirect(file);
-  gzclose_r(file);
-  CENTROID_CHECK(got == 0 && (code == Z_OK || code == Z_STREAM_END), path,
-                 ": truncated or corrupt gzip file: ", message);
-  CENTROID_CHECK(!plain || bytes.empty(), path, ": expected gzip data, got something else");
-  return bytes;
+
+/// Inflates a gzip file. Errors leave it as exceptions.
+class GzipBuffer : public std::streambuf {
+ public:
+  explicit GzipBuffer(const std::string& path) : path_(path), file_(gzopen(path.c_str(), "rb")) {
+    CENTROID_CHECK(file_, path, ": cannot be opened: ", std::strerror(errno));
+  }
+  ~GzipBuffer() override { gzclose_r(file_); }
+
+ protected:
+  int_type underflow() override {
+    const int got = gzread(file_, buffer_, sizeof buffer_);
+    int code = Z_OK;
+    const std::string message = gzerror(file_, &code);
+    CENTROID_CHECK(got >= 0 && (code == Z_OK || code == Z_STREAM_END), path_,
+                   ": truncated or corrupt gzip file: ", message);
+    if (got == 0) return traits_type::eof();
+    CENTROID_CHECK(!gzdirect(file_), path_, ": expected gzip data, got something else");
+    setg(buffer_, buffer_, buffer_ + got);
+    return traits_type::to_int_type(*gptr());
+  }
+
+ private:
+  std::string path_;
+  gzFile file_;
+  char buffer_[1 << 16];
+};
+
+/// With exceptions on, what the buffer throws reaches the caller of getline and read.
+class GzipStream : public std::istream {
+ public:
+  explicit GzipStream(const std::string& path) : std::istream(nullptr), buffer_(path) {
+    init(&buffer_);
+    exceptions(std::ios::badbit);
+  }
+
+ private:
+  GzipBuffer buffer_;
+};
+
+std::unique_ptr<std::istream> open_gzip(const std::string& path) {
+  return std::make_unique<GzipStream>(path);
 }
 
 std::string deflate(const std::string& path, const std::string& text) {
@@ -66,24 +97,65 @@ std::string deflate(const std::string& path, const std::string& text) {
   CENTROID_CHECK(code == Z_STREAM_END, path, ": zlib cannot compress: code ", code);
   return bytes;
 }
+
 #else
+
 std::string deflate(const std::string& path, const std::string&) {
   throw Error(concat(path, ": this build has no zlib (leave out .gz, or install zlib1g-dev and ",
                      "rebuild)"));
 }
-std::string inflate_file(const std::string& path) {
+
+std::unique_ptr<std::istream> open_gzip(const std::string& path) {
   throw Error(concat(path, ": this build has no zlib (unpack the file with gunzip, or install ",
                      "zlib1g-dev and rebuild)"));
 }
+
 #endif
+
+void check_file(const std::string& path) {
+  std::error_code error;
+  CENTROID_CHECK(fs::exists(path, error), path, ": no such file");
+  CENTROID_CHECK(!fs::is_directory(path, error), path, ": expected a file, got a folder");
+}
 
 }  // namespace
 
 std::string read_text(const std::string& path) {
-  std::error_code error;
-  CENTROID_CHECK(fs::exists(path, error), path, ": no such file");
-  CENTROID_CHECK(!fs::is_directory(path, error), path, ": expected a file, got a folder");
-  return path.ends_with(".gz") ? inflate_file(path) : read_file(path);
+  check_file(path);
+  if (!path.ends_with(".gz")) return read_file(path);
+  const std::unique_ptr<std::istream> in = open_gzip(path);
+  return {std::istreambuf_iterator<char>(*in), {}};
+}
+
+std::unique_ptr<std::istream> open_text(const std::string& path) {
+  check_file(path);
+  if (path.ends_with(".gz")) return open_gzip(path);
+  auto in = std::make_unique<std::ifstream>(path, std::ios::binary);
+  CENTROID_CHECK(*in, path, ": cannot be opened: ", std::strerror(errno));
+  return in;
+}
+
+bool LineReader::next(std::string& line) {
+  if (!in_ || !std::getline(*in_, line)) {
+    const bool failed = in_ && in_->bad();
+    in_.reset();  // a caller who goes on after the error finds the end, not the error again
+    CENTROID_CHECK(!failed, name_, ":", number_ + 1, ": reading failed: ", std::strerror(errno));
+    return false;
+  }
+  if (++number_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
+  if (line.ends_with('\r')) line.pop_back();
+  CENTROID_CHECK(line.find('\0') == line.npos, place(), ": expected text, got a NUL byte");
+  CENTROID_CHECK(valid_utf8(line), place(),
+                 ": expected UTF-8, got other bytes (convert with iconv)");
+  return true;
+}
+
+bool LineReader::next_entry(std::string& entry) {
+  while (next(entry)) {
+    entry = trim(entry);
+    if (!entry.empty()) return true;
+  }
+  return false;
 }
 
 void write_text(const std::string& path, const std::string& text) {
@@ -92,34 +164,27 @@ void write_text(const std::string& path, const std::string& text) {
   write_file_atomic(path, bytes.data(), bytes.size());
 }
 
-std::vector<std::string> read_lines(const std::string& path) {
-  return lines_of(read_text(path), path);
-}
+namespace {
 
-std::vector<std::string> lines_of(std::string_view rest, const std::string& path) {
-  if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
+std::vector<std::string> all_lines(LineReader reader) {
   std::vector<std::string> lines;
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    const size_t number = lines.size() + 1;
-    CENTROID_CHECK(line.find('\0') == line.npos, path, ":", number,
-                   ": expected text, got a NUL byte");
-    CENTROID_CHECK(valid_utf8(line), path, ":", number,
-                   ": expected UTF-8, got other bytes (convert with iconv)");
-    lines.emplace_back(line);
-  }
+  for (std::string line; reader.next(line);) lines.push_back(std::move(line));
   return lines;
 }
 
+}  // namespace
+
+std::vector<std::string> read_lines(const std::string& path) { return all_lines(LineReader(path)); }
+
+std::vector<std::string> lines_of(std::string_view bytes, const std::string& name) {
+  return all_lines(LineReader(std::make_unique<std::istringstream>(std::string(bytes)), name));
+}
+
 std::vector<Line> read_entries(const std::string& path) {
+  LineReader reader(path);
   std::vector<Line> entries;
-  size_t number = 0;
-  for (const std::string& line : read_lines(path)) {
-    ++number;
-    if (std::string text = trim(line); !text.empty()) entries.push_back({number, std::move(text)});
+  for (std::string text; reader.next_entry(text);) {
+    entries.push_back({reader.number(), std::move(text)});
   }
   return entries;
 }

@@ -1,6 +1,8 @@
 #pragma once
 // Reading of text files and folders, and the few string helpers the parsers share. Files are
 // written with write_file_atomic of tensor/file.h.
+#include <istream>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +20,38 @@ std::vector<std::string> lines_of(std::string_view bytes, const std::string& nam
 /// Writes a text file atomically; compressed when the name ends in `.gz`. Throws as
 /// write_file_atomic does, and when it is to be compressed and the build has no zlib.
 void write_text(const std::string& path, const std::string& text);
+
+/// The bytes of a file as a stream; a name ending in `.gz` is inflated on the way. Throws as
+/// read_text does, for damaged gzip data while it is read.
+std::unique_ptr<std::istream> open_text(const std::string& path);
+
+/// The lines of a text file (also `.gz`), one at a time, without their line ends (LF or CRLF) and
+/// without a byte order mark.
+class LineReader {
+ public:
+  /// Throws when the file is missing or cannot be opened.
+  explicit LineReader(const std::string& path) : LineReader(open_text(path), path) {}
+  /// Reads from any stream; `name` stands for the file in messages.
+  LineReader(std::unique_ptr<std::istream> in, std::string name)
+      : in_(std::move(in)), name_(std::move(name)) {}
+
+  /// Reads the next line; false at the end. Throws, naming file and line, for a line with a NUL
+  /// byte or invalid UTF-8 (the next call goes on after it) and when reading fails.
+  bool next(std::string& line);
+  /// As `next`, without white space at the line's ends and without blank lines.
+  bool next_entry(std::string& entry);
+
+  const std::string& name() const { return name_; }
+  /// Number of the line read last, from 1.
+  size_t number() const { return number_; }
+  /// `NAME:NUMBER` of the line read last.
+  std::string place() const { return name_ + ":" + std::to_string(number_); }
+
+ private:
+  std::unique_ptr<std::istream> in_;
+  std::string name_;
+  size_t number_ = 0;
+};
 
 /// The lines of a text file (also `.gz`) without their line ends (LF or CRLF) and without a byte
 /// order mark. Throws when the file is missing or holds a NUL byte or invalid UTF-8, naming the

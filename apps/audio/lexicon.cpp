@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <set>
+#include <sstream>
 
 #include "apps/audio/files.h"
 #include "tensor/error.h"
@@ -26,15 +28,23 @@ struct Entry {
   std::vector<std::string> fields;  // the word first
 };
 
-std::vector<Entry> read_fields_of(const std::string& path) {
+std::vector<Entry> entries_of(const std::string& text, const std::string& name) {
+  LineReader reader(std::make_unique<std::istringstream>(text), name);
   std::vector<Entry> entries;
-  for (const Line& line : read_entries(path)) {
-    if (line.text.starts_with(";;;")) continue;
-    entries.push_back({line.number, split_words(line.text)});
-    CENTROID_CHECK(entries.back().fields.size() >= 2, path, ":", line.number,
-                   ": expected a word and its phones, got '", line.text, "'");
+  for (std::string line; reader.next_entry(line);) {
+    if (line.starts_with(";;;")) continue;
+    std::vector<std::string> fields = split_words(line);
+    fields.erase(std::find(fields.begin() + 1, fields.end(), "#"), fields.end());
+    CENTROID_CHECK(fields.size() >= 2, reader.place(), ": expected a word and its phones, got '",
+                   line, "'");
+    entries.push_back({reader.number(), std::move(fields)});
   }
   return entries;
+}
+
+/// The number in the second column; false when there is none or no phone follows.
+bool probability_of(const std::vector<std::string>& fields, double* value) {
+  return fields.size() >= 3 && parse_number(fields[1], value);
 }
 
 }  // namespace
@@ -59,6 +69,14 @@ const std::vector<Pronunciation>* Lexicon::find(const std::string& word) const {
   return it == pronunciations_.end() ? nullptr : &it->second;
 }
 
+const Pronunciation* Lexicon::best(const std::string& word) const {
+  const std::vector<Pronunciation>* list = find(word);
+  if (!list) return nullptr;
+  return &*std::max_element(
+      list->begin(), list->end(),
+      [](const Pronunciation& a, const Pronunciation& b) { return a.log_prob < b.log_prob; });
+}
+
 std::vector<std::string> Lexicon::phones() const {
   std::set<std::string> all;
   for (const auto& [word, list] : pronunciations_) {
@@ -67,12 +85,12 @@ std::vector<std::string> Lexicon::phones() const {
   return {all.begin(), all.end()};
 }
 
-Lexicon read_lexicon(const std::string& path) {
-  const std::vector<Entry> entries = read_fields_of(path);
-  CENTROID_CHECK(!entries.empty(), path, ": expected a word and its phones a line, got no lines");
+Lexicon parse_lexicon(const std::string& text, const std::string& name) {
+  const std::vector<Entry> entries = entries_of(text, name);
+  CENTROID_CHECK(!entries.empty(), name, ": expected a word and its phones a line, got no lines");
   double number = 0;
   const bool weighted = std::all_of(entries.begin(), entries.end(), [&](const Entry& e) {
-    return e.fields.size() >= 3 && parse_number(e.fields[1], &number);
+    return probability_of(e.fields, &number);
   });
   Lexicon lexicon;
   for (const auto& [line, fields] : entries) {
@@ -87,10 +105,42 @@ Lexicon read_lexicon(const std::string& path) {
       p.phones.assign(fields.begin() + (weighted ? 2 : 1), fields.end());
       lexicon.add(without_number(fields[0]), std::move(p));
     } catch (const Error& error) {
-      throw Error(concat(path, ":", line, ": ", error.what()));
+      throw Error(concat(name, ":", line, ": ", error.what()));
     }
   }
   return lexicon;
+}
+
+Lexicon read_lexicon(const std::string& path) { return parse_lexicon(read_text(path), path); }
+
+std::string format_lexicon(const Lexicon& lexicon) {
+  bool weighted = false, numbers = !lexicon.empty();  // numbers: every first phone looks like one
+  double number = 0;
+  for (const std::string& word : lexicon.words()) {
+    CENTROID_CHECK(split_words(word) == std::vector{word} && !word.starts_with(";;;") &&
+                       !word.starts_with("\xEF\xBB\xBF") && without_number(word) == word,
+                   "lexicon: the word ", word, " cannot be written");
+    for (const Pronunciation& p : *lexicon.find(word)) {
+      weighted |= p.log_prob != 0;
+      numbers &= p.phones.size() >= 2 && parse_number(p.phones[0], &number);
+      for (const std::string& phone : p.phones) {
+        CENTROID_CHECK(split_words(phone) == std::vector{phone} && phone != "#", "lexicon: ", word,
+                       ": the phone '", phone, "' cannot be written");
+      }
+    }
+  }
+  std::string out;
+  for (const std::string& word : lexicon.words()) {
+    for (const Pronunciation& p : *lexicon.find(word)) {
+      char probability[32] = "";
+      // Phones that are numbers would be taken for probabilities.
+      if (weighted || numbers) {
+        std::snprintf(probability, sizeof probability, " %.17g", std::exp(p.log_prob));
+      }
+      out += concat(word, probability, " ", join(p.phones, " "), "\n");
+    }
+  }
+  return out;
 }
 
 }  // namespace centroid::audio

@@ -25,6 +25,10 @@ class Lexicon {
   /// The pronunciations of a word; null when it is not in the lexicon.
   const std::vector<Pronunciation>* find(const std::string& word) const;
 
+  /// The most probable pronunciation of a word, of equal ones the first; null when it is not in
+  /// the lexicon.
+  const Pronunciation* best(const std::string& word) const;
+
   const std::vector<std::string>& words() const { return words_; }
   bool empty() const { return words_.empty(); }
 
@@ -36,10 +40,18 @@ class Lexicon {
   std::unordered_map<std::string, std::vector<Pronunciation>> pronunciations_;
 };
 
-/// Reads a lexicon, plain or `.gz`, one pronunciation a line: `word phone phone ...` as Kaldi's
-/// lexicon.txt, `word probability phone ...` as its lexiconp.txt (when every line has a number
-/// there), or the CMU dictionary's, whose further pronunciations are `word(2) ...` and whose
-/// comments begin with `;;;`. Throws naming file and line.
+/// Parses a lexicon, one pronunciation a line: `word phone phone ...` as Kaldi's lexicon.txt, `word
+/// probability phone ...` as its lexiconp.txt (when every line has a number there), or the CMU
+/// dictionary's, whose further pronunciations are `word(2) ...`, whose comment lines begin with
+/// `;;;` and whose remarks follow a lone `#`. `name` stands for the file in messages. Throws naming
+/// file and line.
+Lexicon parse_lexicon(const std::string& text, const std::string& name);
+
+/// Reads a lexicon, plain or `.gz`, as parse_lexicon does.
 Lexicon read_lexicon(const std::string& path);
+
+/// A lexicon as text that parse_lexicon takes, with probabilities when some are not 1. Throws for
+/// words and phones that it would not give back (white space, `word(2)`, a lone `#`, ...).
+std::string format_lexicon(const Lexicon& lexicon);
 
 }  // namespace centroid::audio

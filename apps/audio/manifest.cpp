@@ -4,12 +4,11 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "apps/audio/fields.h"
 #include "apps/audio/files.h"
 #include "tensor/error.h"
-#include "tensor/file.h"
 
 namespace centroid::audio {
 
@@ -17,24 +16,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 namespace {
-
-std::string string_of(const json& object, const char* key) {
-  const auto it = object.find(key);
-  if (it == object.end() || it->is_null()) return "";
-  CENTROID_CHECK(it->is_string(), key, ": expected a string, got ", it->dump());
-  std::string value = it->get<std::string>();
-  CENTROID_CHECK(value.find('\0') == value.npos, key, ": expected text, got a NUL character");
-  return value;
-}
-
-double seconds_of(const json& object, const char* key) {
-  const auto it = object.find(key);
-  if (it == object.end() || it->is_null()) return 0;
-  CENTROID_CHECK(it->is_number(), key, ": expected seconds, got ", it->dump());
-  const double value = it->get<double>();
-  CENTROID_CHECK(std::isfinite(value) && value >= 0, key, ": expected seconds >= 0, got ", value);
-  return value;
-}
 
 std::vector<std::string> phones_of(const json& object) {
   const auto it = object.find("phones");
@@ -59,29 +40,18 @@ std::string stored_path(const std::string& path, const fs::path& folder) {
 
 }  // namespace
 
-ManifestReader::ManifestReader(const std::string& path)
-    : name_(path), folder_(fs::path(path).parent_path().string()) {
-  std::error_code error;
-  CENTROID_CHECK(fs::exists(path, error), path,
-                 ": no such file (a manifest is made by: asr prepare)");
-  CENTROID_CHECK(!fs::is_directory(path, error), path,
-                 ": expected a manifest (JSON lines), got a folder");
-  in_ = std::make_unique<std::ifstream>(path, std::ios::binary);
-  CENTROID_CHECK(*in_, path, ": cannot be opened: ", std::strerror(errno));
-}
-
-ManifestReader::ManifestReader(std::unique_ptr<std::istream> in, std::string name,
-                               std::string folder)
-    : in_(std::move(in)), name_(std::move(name)), folder_(std::move(folder)) {}
-
-Utterance ManifestReader::parse(const std::string& text) const {
+Utterance parse_utterance(std::string_view line, const std::string& folder) {
   json object;
   try {
-    object = json::parse(text);
+    object = json::parse(line);
   } catch (const json::exception& error) {
     throw Error(concat("not a line of JSON: ", error.what()));
   }
   CENTROID_CHECK(object.is_object(), "expected a JSON object {...}, got ", object.type_name());
+  return utterance_of(object, folder);
+}
+
+Utterance utterance_of(const json& object, const std::string& folder) {
   Utterance u;
   u.id = string_of(object, "id");
   u.audio = string_of(object, "audio");
@@ -97,10 +67,38 @@ Utterance ManifestReader::parse(const std::string& text) const {
     if (u.offset > 0) u.id += concat("@", u.offset);
   }
   if (fs::path(u.audio).is_relative()) {
-    u.audio = (fs::path(folder_) / u.audio).lexically_normal().string();
+    u.audio = (fs::path(folder) / u.audio).lexically_normal().string();
   }
   return u;
 }
+
+std::string manifest_line(const Utterance& u, const std::string& folder) {
+  nlohmann::ordered_json object = {{"id", u.id}, {"audio", stored_path(u.audio, folder)}};
+  if (u.offset > 0) object["offset"] = u.offset;
+  object["duration"] = u.duration;
+  object["text"] = u.text;
+  if (!u.phones.empty()) object["phones"] = u.phones;
+  if (!u.speaker.empty()) object["speaker"] = u.speaker;
+  try {
+    return object.dump() + "\n";
+  } catch (const json::exception& error) {
+    throw Error(concat("utterance ", u.id, ": cannot be written as JSON: ", error.what()));
+  }
+}
+
+ManifestReader::ManifestReader(const std::string& path)
+    : name_(path), folder_(fs::path(path).parent_path().string()) {
+  std::error_code error;
+  CENTROID_CHECK(fs::exists(path, error), path,
+                 ": no such file (a manifest is made by: asr prepare)");
+  CENTROID_CHECK(!fs::is_directory(path, error), path,
+                 ": expected a manifest (JSON lines), got a folder");
+  in_ = open_text(path);
+}
+
+ManifestReader::ManifestReader(std::unique_ptr<std::istream> in, std::string name,
+                               std::string folder)
+    : in_(std::move(in)), name_(std::move(name)), folder_(std::move(folder)) {}
 
 bool ManifestReader::next(Utterance& utterance) {
   std::string text;
@@ -108,8 +106,8 @@ bool ManifestReader::next(Utterance& utterance) {
     ++line_;
     if (trim(text).empty()) continue;
     try {
-      utterance = parse(text);
-      CENTROID_CHECK(ids_.insert(utterance.id).second, "id: ", utterance.id, " appears twice");
+      utterance = parse_utterance(text, folder_);
+      CENTROID_CHECK(ids_.insert(utterance.id), "id: ", utterance.id, " appears twice");
     } catch (const Error& error) {
       throw Error(concat(name_, ":", line_, ": ", error.what()));
     }
@@ -129,24 +127,32 @@ std::vector<Utterance> read_manifest(const std::string& path) {
   return utterances;
 }
 
-void write_manifest(const std::string& path, const std::vector<Utterance>& utterances) {
-  const fs::path folder = fs::absolute(path).lexically_normal().parent_path();
-  std::string out;
-  for (const Utterance& u : utterances) {
-    nlohmann::ordered_json object = {{"id", u.id}, {"audio", stored_path(u.audio, folder)}};
-    if (u.offset > 0) object["offset"] = u.offset;
-    object["duration"] = u.duration;
-    object["text"] = u.text;
-    if (!u.phones.empty()) object["phones"] = u.phones;
-    if (!u.speaker.empty()) object["speaker"] = u.speaker;
-    try {
-      out += object.dump() + "\n";
-    } catch (const json::exception& error) {
-      throw Error(
-          concat(path, ": utterance ", u.id, ": cannot be written as JSON: ", error.what()));
-    }
+ManifestWriter::ManifestWriter(const std::string& path)
+    : path_(path),
+      folder_(fs::absolute(path).lexically_normal().parent_path().string()),
+      file_(path) {}
+
+void ManifestWriter::write(const Utterance& utterance) {
+  try {
+    buffer_ += manifest_line(utterance, folder_);
+  } catch (const Error& error) {
+    throw Error(concat(path_, ": ", error.what()));
   }
-  write_file_atomic(path, out.data(), out.size());
+  if (buffer_.size() < (1 << 16)) return;
+  file_.write(buffer_.data(), buffer_.size());
+  buffer_.clear();
+}
+
+void ManifestWriter::commit() {
+  file_.write(buffer_.data(), buffer_.size());
+  buffer_.clear();
+  file_.commit();
+}
+
+void write_manifest(const std::string& path, const std::vector<Utterance>& utterances) {
+  ManifestWriter writer(path);
+  for (const Utterance& u : utterances) writer.write(u);
+  writer.commit();
 }
 
 }  // namespace centroid::audio

@@ -1,46 +1,86 @@
 #pragma once
-// Readers that turn speech corpora, and anybody's own recordings, into utterances. A reader never
-// drops anything silently: whatever it cannot use becomes a Problem.
+// Readers that turn speech corpora, and anybody's own recordings, into utterances. A reader hands
+// over one utterance at a time, so that a corpus need not fit into memory, and never drops anything
+// silently: whatever it cannot use becomes a Problem.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/audio/files.h"
 #include "apps/audio/manifest.h"
-#include "apps/audio/vocab.h"
 #include "tensor/error.h"
 
 namespace centroid::audio {
 
-/// Something that cannot be used: the utterance (or file, or line) and what is wrong with it.
+/// What can be wrong with an utterance. Those before `clipped` cannot be used.
+enum class ProblemKind {
+  format,          ///< a line or file of the corpus that does not say what it should
+  missing,         ///< the sound file is not there
+  unreadable,      ///< no sound file, truncated, corrupt, empty or NaN
+  segment,         ///< the segment is beyond the sound's end
+  no_text,         ///< the transcript of the chosen unit is empty
+  duplicate,       ///< the id was there before
+  silent,          ///< no sample is loud
+  unknown_word,    ///< a word is not in the lexicon
+  unknown_symbol,  ///< a symbol is not in the vocabulary
+  too_short,       ///< fewer positions after subsampling than CTC needs for the transcript
+  not_listed,      ///< in none of the lists of ids, or in one but not in the corpus
+  clipped,         ///< many samples are at full scale
+  too_long,        ///< longer than usual
+  rare_symbol,     ///< a symbol of the vocabulary that occurs a few times only
+};
+constexpr int kProblemKinds = static_cast<int>(ProblemKind::rare_symbol) + 1;
+
+/// `format`, `no-text`, ... as in problems.tsv.
+std::string name_of(ProblemKind kind);
+/// True for what is worth a look but can be used.
+constexpr bool is_warning(ProblemKind kind) { return kind >= ProblemKind::clipped; }
+
+/// Something wrong: the utterance (or file, or line) it concerns and what it is.
 struct Problem {
   std::string id, what;
+  ProblemKind kind = ProblemKind::format;
 };
 
-/// Runs `use`; when it throws, that becomes a problem of `id` (as it is then) and the result false.
-template <typename F>
-bool attempt(std::vector<Problem>& problems, const std::string& id, const F& use) {
-  try {
-    use();
-    return true;
-  } catch (const Error& error) {
-    problems.push_back({id, error.what()});
-    return false;
-  }
-}
+/// Takes what a reader finds, in the order of the corpus (by id where the corpus has no order).
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  /// `place` is the line the utterance stands in, `FILE:NUMBER`, where that helps to find it.
+  virtual void accept(Utterance utterance, const std::string& place) = 0;
+  virtual void reject(Problem problem) = 0;
 
-/// What a reader found, in the order of the corpus (by id where the corpus has no order).
-struct Prepared {
+  /// Accepts an utterance that `fill(utterance)` completes or, when that throws, rejects its id.
+  template <typename F>
+  void add(const std::string& id, const F& fill, const std::string& place = "") {
+    Utterance u;
+    u.id = id;
+    try {
+      fill(u);
+    } catch (const Error& error) {
+      return reject({u.id, error.what(), ProblemKind::format});
+    }
+    accept(std::move(u), place);
+  }
+};
+
+/// Keeps all that a reader finds.
+struct Prepared : Sink {
   std::vector<Utterance> utterances;
   std::vector<Problem> problems;
 
-  /// Adds an utterance that `fill(utterance)` completes or, when that throws, a problem of its id.
-  template <typename F>
-  void add(const std::string& id, const F& fill) {
-    Utterance u;
-    u.id = id;
-    if (attempt(problems, u.id, [&] { fill(u); })) utterances.push_back(std::move(u));
-  }
+  void accept(Utterance u, const std::string&) override { utterances.push_back(std::move(u)); }
+  void reject(Problem problem) override { problems.push_back(std::move(problem)); }
 };
+
+/// What `read(arguments..., sink)` finds.
+template <typename Read, typename... Arguments>
+Prepared collect(const Read& read, const Arguments&... arguments) {
+  Prepared prepared;
+  read(arguments..., prepared);
+  return prepared;
+}
 
 /// The English words of the figures 0-9.
 constexpr const char* kFigures[] = {"zero", "one", "two",   "three", "four",
@@ -49,19 +89,19 @@ constexpr const char* kFigures[] = {"zero", "one", "two",   "three", "four",
 /// A Festvox voice: `etc/txt.done.data`, `wav/ID.wav`, `lab/ID.lab`. `root` may be any folder above
 /// the voice. `+` (stress mark of festvox-ru) is taken out of the text. The phones are those of
 /// lab/, without the pause `pau` unless `keep_pauses`; a voice without lab/ has none.
-Prepared prepare_festvox(const std::string& root, bool keep_pauses = false);
+void read_festvox(const std::string& root, bool keep_pauses, Sink& sink);
 
 /// Asterisk prompts: `audio`/KEY.wav below a folder and a text file (also `.gz`) of lines `KEY:
 /// sentence`. Bracketed remarks are taken out of the sentences and single figures spelled out
 /// ("press 1" -> "press one"); entries that are remarks only ("[this is a beep]") are problems:
 /// they hold no speech.
-Prepared prepare_asterisk(const std::string& audio, const std::string& text_file);
+void read_asterisk(const std::string& audio, const std::string& text_file, Sink& sink);
 
 /// The Free Spoken Digit Dataset: DIGIT_SPEAKER_TAKE.wav in a folder (or in its sub-folder
 /// `recordings`); the text is the English word.
-Prepared prepare_fsdd(const std::string& folder);
+void read_fsdd(const std::string& folder, Sink& sink);
 
-/// How `prepare_connected_digits` makes its sequences.
+/// How `make_connected_digits` makes its sequences.
 struct DigitsOptions {
   /// A length is drawn between these; the sequence ends with the digit that reaches it.
   double min_seconds = 5, max_seconds = 10;
@@ -83,58 +123,49 @@ struct Splits {
 /// the test set, and takes 0-9 of the others the development set. A set goes through shuffled
 /// rounds of its takes. Unusable takes are added to `problems`; then, unless `skip_bad`,
 /// nothing is written and the sets are empty. Throws when a set has no takes.
-Splits prepare_connected_digits(const std::string& folder, const std::string& out,
-                                const DigitsOptions& options, std::vector<Problem>& problems);
+Splits make_connected_digits(const std::string& folder, const std::string& out,
+                             const DigitsOptions& options, std::vector<Problem>& problems);
 
-/// A manifest as read_manifest takes it; bad lines become problems.
-Prepared prepare_jsonl(const std::string& path);
+/// JSON lines (also `.gz`): manifests as ManifestReader takes them and those of NeMo
+/// (`audio_filepath`, `duration`, `offset`, `text`), WeNet (`key`, `wav`, `txt`) and lhotse: cuts
+/// (MonoCut with one supervision, whose recording has one file or one URL-free source), and
+/// supervisions, whose recordings are looked for in `recordings`, or when that is empty in the file
+/// whose name has `recordings` in place of `supervisions`. Relative paths start at the folder of
+/// `path`, for lhotse, where no such file is there, at the current one. Bad lines become problems.
+void read_json_lines(const std::string& path, const std::string& recordings, Sink& sink);
+/// The same from any lines, whose relative paths start at `folder`.
+void read_json_lines(LineReader lines, const std::string& folder, const std::string& recordings,
+                     Sink& sink);
 
-/// A Kaldi data folder: wav.scp, text, and if present segments and utt2spk. Pipes in wav.scp are
-/// not run: they are problems. Relative paths are looked for from the folder, then from the
-/// current one.
-Prepared prepare_kaldi(const std::string& folder);
+/// A Kaldi data folder: wav.scp, text, and if present segments and utt2spk; other files
+/// (spk2gender, utt2dur, ...) are not looked at. Commands (pipes) in wav.scp are not run, and
+/// offsets into archives (`FILE:123`) not read: they are problems. Relative paths are looked for
+/// from the folder, then from the current one. A segment that ends at -1 lasts to the file's end.
+/// Memory: the text files' size and 16 bytes a line.
+void read_kaldi(const std::string& folder, Sink& sink);
+/// The same from any lines; a folder need not have the last two.
+struct KaldiFiles {
+  LineReader wav_scp, text;
+  std::optional<LineReader> segments, utt2spk;
+};
+void read_kaldi(KaldiFiles files, const std::string& folder, Sink& sink);
 
 /// A LibriSpeech tree: SPEAKER-CHAPTER.trans.txt files of lines `ID SENTENCE` beside ID.flac (or
 /// another sound format).
-Prepared prepare_librispeech(const std::string& root);
+void read_librispeech(const std::string& root, Sink& sink);
 
-/// A folder of sound files and a table of transcripts. Columns are separated by tabs (no quoting,
-/// as in Common Voice), commas (CSV, quoted fields) or `|` (as in LJSpeech). The first line may
-/// name the columns (path/file/audio/..., sentence/text/transcript/..., speaker/client_id);
-/// otherwise they are path and text. Paths are looked for in `folder` and `folder`/clips, also with
-/// the usual extensions added.
-Prepared prepare_table(const std::string& folder, const std::string& table);
+/// A folder of sound files and a table of transcripts. Columns are separated by tabs (no quoting),
+/// commas (CSV, quoted fields) or `|` (as in LJSpeech). The first line may name the columns
+/// (path/file/audio/..., sentence/text/transcript/..., speaker/client_id); otherwise they are path
+/// and text. Paths are looked for in `folder` and `folder`/clips, also with the usual extensions
+/// added.
+void read_table(const std::string& folder, const std::string& table, Sink& sink);
 
-/// How `check_utterances` changes and checks them.
-struct CheckOptions {
-  Unit unit = Unit::phones;        ///< the transcript of this unit must not be empty
-  bool lowercase = false;          ///< lower-case the text
-  bool strip_punctuation = false;  ///< keep letters, figures and apostrophes
-  bool decode = true;              ///< read all samples; false: headers only
-};
-
-/// Normalises the text, fills in durations and moves utterances that cannot be used to the
-/// problems: sound missing, truncated, corrupt, empty or NaN, segment beyond the end, empty
-/// transcript, repeated id.
-void check_utterances(Prepared& prepared, const CheckOptions& options);
-
-/// Splits by position in the sorted list of all ids, problems included, so that one bad file does
-/// not shift the others: of each ten the last is for test, the fifth for development.
-Splits split_every_10th(const Prepared& prepared);
-
-/// Splits by a hash of the id: an utterance stays in its set when others come and go. `dev` and
-/// `test` are fractions; throws unless they are >= 0 and sum to less than 1.
-Splits split_by_hash(const Prepared& prepared, double dev, double test);
-
-/// Splits by speaker: `test` and `dev` name speakers, all others train. Throws for a speaker that
-/// does not occur.
-Splits split_by_speaker(const Prepared& prepared, const std::vector<std::string>& dev,
-                        const std::vector<std::string>& test);
-
-/// Splits by lists of ids, one a line. An empty `train` path: all ids in no other list train. With
-/// a train list, utterances in no list, and in any case listed ids that do not occur, are added to
-/// `problems`. Throws when an id is in two lists.
-Splits split_by_lists(const Prepared& prepared, const std::string& train, const std::string& dev,
-                      const std::string& test, std::vector<Problem>& problems);
+/// One table of Common Voice (train.tsv, validated.tsv, ...): a header with the columns `path` and
+/// `sentence`, and `client_id` as the speaker; the sounds are in `folder`/clips. A field that is
+/// wrapped in quotes, with the quotes inside doubled, is unwrapped; other quotes are text.
+void read_common_voice(const std::string& folder, const std::string& table, Sink& sink);
+/// The same from any lines.
+void read_common_voice(const std::string& folder, LineReader lines, Sink& sink);
 
 }  // namespace centroid::audio

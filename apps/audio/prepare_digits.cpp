@@ -126,26 +126,30 @@ void check_options(const DigitsOptions& o) {
 }
 
 std::vector<Take> load_takes(const std::string& folder, std::vector<Problem>& problems) {
-  Prepared takes = prepare_fsdd(folder);
+  const Prepared takes = collect(read_fsdd, folder);
   problems.insert(problems.end(), takes.problems.begin(), takes.problems.end());
   std::vector<Take> loaded;
   for (const Utterance& u : takes.utterances) {
-    attempt(problems, u.id, [&] {
+    try {
       loaded.push_back({u, parse_name(u.id).number, load_sound(u.audio)});
-    });
+    } catch (const Error& error) {
+      problems.push_back({u.id, error.what(), ProblemKind::unreadable});
+    }
   }
   return loaded;
 }
 
 }  // namespace
 
-Prepared prepare_fsdd(const std::string& folder) {
+void read_fsdd(const std::string& folder, Sink& sink) {
   check_folder("fsdd", folder);
   const fs::path inner = fs::path(folder) / "recordings";
   const fs::path recordings = fs::is_directory(inner) ? inner : fs::path(folder);
-  Prepared out;
-  for (const std::string& file : list_files(recordings.string(), ".wav")) {
-    out.add(file, [&](Utterance& u) {
+  const std::vector<std::string> files = list_files(recordings.string(), ".wav");
+  CENTROID_CHECK(!files.empty(), "fsdd: expected DIGIT_SPEAKER_TAKE.wav files in ",
+                 recordings.string(), ", found no .wav file");
+  for (const std::string& file : files) {
+    sink.add(file, [&](Utterance& u) {
       const std::string stem = fs::path(file).stem().string();
       const TakeName name = parse_name(stem);
       u.id = stem;
@@ -154,14 +158,10 @@ Prepared prepare_fsdd(const std::string& folder) {
       u.text = kFigures[name.digit];
     });
   }
-  CENTROID_CHECK(!out.utterances.empty() || !out.problems.empty(),
-                 "fsdd: expected DIGIT_SPEAKER_TAKE.wav files in ", recordings.string(),
-                 ", found no .wav file");
-  return out;
 }
 
-Splits prepare_connected_digits(const std::string& folder, const std::string& out,
-                                const DigitsOptions& options, std::vector<Problem>& problems) {
+Splits make_connected_digits(const std::string& folder, const std::string& out,
+                             const DigitsOptions& options, std::vector<Problem>& problems) {
   check_options(options);
   const std::vector<Take> takes = load_takes(folder, problems);
   if (!problems.empty() && !options.skip_bad) return {};

@@ -89,27 +89,24 @@ std::string speech_of(std::string sentence) {
 
 }  // namespace
 
-Prepared prepare_festvox(const std::string& root, bool keep_pauses) {
+void read_festvox(const std::string& root, bool keep_pauses, Sink& sink) {
   const fs::path voice = find_voice(root);
   const bool labelled = fs::is_directory(voice / "lab");
   const std::string list = (voice / "etc/txt.done.data").string();
-  Prepared out;
   for (const auto& [number, line] : read_entries(list)) {
-    out.add(concat(list, ":", number), [&](Utterance& u) {
+    sink.add(concat(list, ":", number), [&](Utterance& u) {
       u = parse_prompt(line);
       u.audio = (voice / "wav" / (u.id + ".wav")).string();
       if (labelled) u.phones = read_labels((voice / "lab" / (u.id + ".lab")).string(), keep_pauses);
     });
   }
-  return out;
 }
 
-Prepared prepare_asterisk(const std::string& audio, const std::string& text_file) {
+void read_asterisk(const std::string& audio, const std::string& text_file, Sink& sink) {
   check_folder("asterisk", audio);
-  Prepared out;
   for (const auto& [number, entry] : read_entries(text_file)) {
     if (entry[0] == ';') continue;
-    out.add(concat(text_file, ":", number), [&](Utterance& u) {
+    sink.add(concat(text_file, ":", number), [&](Utterance& u) {
       const size_t colon = entry.find(": ");
       CENTROID_CHECK(colon != entry.npos, "expected KEY: sentence, got ", entry);
       u.id = trim(entry.substr(0, colon));
@@ -119,7 +116,6 @@ Prepared prepare_asterisk(const std::string& audio, const std::string& text_file
       CENTROID_CHECK(!u.text.empty(), "no speech: ", sentence);
     });
   }
-  return out;
 }
 
 }  // namespace centroid::audio

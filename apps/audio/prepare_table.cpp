@@ -1,10 +1,10 @@
-// A folder of sound files with a table of transcripts: TSV, CSV or `path|text`.
+// A folder of sound files with a table of transcripts: TSV, CSV or `path|text`; Common Voice.
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/audio/columns.h"
 #include "apps/audio/files.h"
 #include "apps/audio/prepare.h"
-#include "apps/audio/text.h"
 #include "tensor/error.h"
 
 namespace centroid::audio {
@@ -13,89 +13,107 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// One row and the line it starts at.
-struct Row {
-  size_t line = 0;
-  std::vector<std::string> fields;
+using Fields = std::vector<std::string>;
+
+/// Which column holds what; -1: none does.
+struct Columns {
+  int path = 0, text = 1, speaker = -1;
+  bool named = false;  // by the first row
 };
 
-/// Rows of fields. With commas, fields may be quoted ("a, b", "" for a quote, line ends inside).
-std::vector<Row> split_rows(const std::string& path, const std::vector<std::string>& lines,
-                            char separator) {
-  std::vector<Row> rows;
-  bool quoted = false;
-  for (size_t l = 0; l < lines.size(); ++l) {
-    const std::string& line = lines[l];
-    if (quoted) {
-      rows.back().fields.back() += '\n';
-    } else {
-      if (trim(line).empty()) continue;
-      rows.push_back({l + 1, {""}});
-    }
-    std::vector<std::string>& fields = rows.back().fields;
-    for (size_t i = 0; i < line.size(); ++i) {
-      if (quoted && line[i] == '"' && i + 1 < line.size() && line[i + 1] == '"') {
-        fields.back() += line[i++];
-      } else if (separator == ',' && line[i] == '"' && (quoted || fields.back().empty())) {
-        quoted = !quoted;
-      } else if (!quoted && line[i] == separator) {
-        fields.emplace_back();
-      } else {
-        fields.back() += line[i];
-      }
-    }
-  }
-  CENTROID_CHECK(!quoted, path, ":", rows.back().line, ": a quoted field does not end");
-  return rows;
+Columns columns_of(const Fields& first) {
+  Columns c;
+  c.path = find_column(first, {"path", "audio", "audio_filepath", "file", "filename", "file_name",
+                               "wav", "wav_filename"});
+  c.text = find_column(first, {"sentence", "text", "transcript", "transcription"});
+  c.speaker = find_column(first, {"speaker", "speaker_id", "client_id"});
+  c.named = c.path >= 0 && c.text >= 0;
+  return c.named ? c : Columns{};
 }
 
-char separator_of(const std::string& path, const std::string& first_line) {
-  for (const char separator : {'\t', '|', ','}) {
-    if (first_line.find(separator) != first_line.npos) return separator;
-  }
-  throw Error(concat(path, ":1: expected columns separated by tab, comma or |, got ", first_line));
+/// The utterance of a row.
+void fill(const std::vector<std::string>& folders, const Columns& c, const Fields& fields,
+          Utterance& u) {
+  const int count = static_cast<int>(fields.size()), needed = std::max(c.path, c.text) + 1;
+  const std::string name = count >= needed ? trim(fields[c.path]) : "";
+  CENTROID_CHECK(!name.empty(), "expected a path and a text in ", needed, " columns, got ", count);
+  u.audio = find_sound(folders, name);
+  const bool sound_name = fs::path(u.audio).extension() == fs::path(name).extension();
+  u.id = sound_name ? fs::path(name).replace_extension().generic_string() : name;
+  u.text = trim(fields[c.text]);
+  if (c.speaker >= 0 && c.speaker < count) u.speaker = trim(fields[c.speaker]);
 }
 
-/// The first column that has one of these names, or -1.
-int find_column(const std::vector<std::string>& header, std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    for (size_t i = 0; i < header.size(); ++i) {
-      if (lowercase(trim(header[i])) == name) return static_cast<int>(i);
+/// A row that begins nowhere else than in a bad line becomes a problem of that line.
+bool next_row(RowReader& rows, const LineReader& lines, Fields& fields, Sink& sink) {
+  for (;;) {
+    try {
+      return rows.next(fields);
+    } catch (const Error& error) {
+      const std::string place = lines.place(), what = error.what();
+      sink.reject({place, what.starts_with(place + ": ") ? what.substr(place.size() + 2) : what,
+                   ProblemKind::format});
     }
   }
-  return -1;
 }
 
 }  // namespace
 
-Prepared prepare_table(const std::string& folder, const std::string& table) {
+void read_table(const std::string& folder, const std::string& table, Sink& sink) {
   check_folder("table", folder);
-  const std::vector<std::string> lines = read_lines(table);
-  CENTROID_CHECK(!lines.empty(), table, ": expected lines of path and text, got an empty file");
-  const std::vector<Row> rows = split_rows(table, lines, separator_of(table, lines[0]));
-  const std::vector<std::string>& header = rows[0].fields;
-  int path = find_column(header, {"path", "audio", "audio_filepath", "file", "filename",
-                                  "file_name", "wav", "wav_filename"});
-  int text = find_column(header, {"sentence", "text", "transcript", "transcription"});
-  int speaker = find_column(header, {"speaker", "speaker_id", "client_id"});
-  const bool named = path >= 0 && text >= 0;
-  if (!named) path = 0, text = 1, speaker = -1;
-  const int needed = std::max(path, text) + 1;
-  Prepared out;
-  for (size_t r = named ? 1 : 0; r < rows.size(); ++r) {
-    out.add(concat(table, ":", rows[r].line), [&, &fields = rows[r].fields](Utterance& u) {
-      const int columns = static_cast<int>(fields.size());
-      const std::string name = columns >= needed ? trim(fields[path]) : "";
-      CENTROID_CHECK(!name.empty(), "expected a path and a text in ", needed, " columns, got ",
-                     columns);
-      u.audio = find_sound({folder, folder + "/clips"}, name);
-      const bool sound_name = fs::path(u.audio).extension() == fs::path(name).extension();
-      u.id = sound_name ? fs::path(name).replace_extension().generic_string() : name;
-      u.text = trim(fields[text]);
-      if (speaker >= 0 && speaker < columns) u.speaker = trim(fields[speaker]);
-    });
+  TableStyle style = TableStyle::tabs;
+  {
+    LineReader first(table);
+    std::string line;
+    while (trim(line).empty()) {
+      CENTROID_CHECK(first.next(line), table,
+                     ": expected lines of path and text, got an empty file");
+    }
+    try {
+      style = style_of(line);
+    } catch (const Error& error) {
+      throw Error(concat(first.place(), ": ", error.what()));
+    }
   }
-  return out;
+  LineReader lines(table);
+  RowReader rows(lines, style);
+  Fields fields;
+  rows.next(fields);
+  const Columns columns = columns_of(fields);
+  const std::vector<std::string> folders = {folder, folder + "/clips"};
+  for (bool more = !columns.named || next_row(rows, lines, fields, sink); more;
+       more = next_row(rows, lines, fields, sink)) {
+    sink.add(
+        rows.place(), [&](Utterance& u) { fill(folders, columns, fields, u); }, rows.place());
+  }
+}
+
+void read_common_voice(const std::string& folder, const std::string& table, Sink& sink) {
+  check_folder("commonvoice", folder);
+  read_common_voice(folder, LineReader(table), sink);
+}
+
+void read_common_voice(const std::string& folder, LineReader lines, Sink& sink) {
+  RowReader rows(lines, TableStyle::common_voice);
+  Fields fields;
+  CENTROID_CHECK(rows.next(fields), lines.name(), ": expected a header, got an empty file");
+  const Columns columns{find_column(fields, {"path"}), find_column(fields, {"sentence"}),
+                        find_column(fields, {"client_id"}), true};
+  CENTROID_CHECK(columns.path >= 0 && columns.text >= 0, rows.place(),
+                 ": expected a header with the columns path and sentence, got ",
+                 join(fields, ", "));
+  const std::vector<std::string> folders = {folder + "/clips", folder};
+  const size_t width = fields.size();
+  while (next_row(rows, lines, fields, sink)) {
+    sink.add(
+        rows.place(),
+        [&](Utterance& u) {
+          CENTROID_CHECK(fields.size() == width, "expected ", width,
+                         " columns as in the header, got ", fields.size());
+          fill(folders, columns, fields, u);
+        },
+        rows.place());
+  }
 }
 
 }  // namespace centroid::audio

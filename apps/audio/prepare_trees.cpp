@@ -1,13 +1,12 @@
-// Kaldi data folders, LibriSpeech trees and manifests.
+// Kaldi data folders and LibriSpeech trees.
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <map>
-#include <set>
 
 #include "apps/audio/files.h"
+#include "apps/audio/id_set.h"
 #include "apps/audio/prepare.h"
-#include "tensor/error.h"
+#include "apps/audio/string_table.h"
 
 namespace centroid::audio {
 
@@ -15,97 +14,108 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A Kaldi table: key, white space, value. Repeated keys become problems.
-std::map<std::string, std::string> read_scp(const fs::path& path, std::vector<Problem>& problems) {
-  std::map<std::string, std::string> table;
-  for (const auto& [number, line] : read_entries(path.string())) {
-    const FirstWord entry = first_word(line);
-    if (!table.emplace(entry.word, entry.rest).second) {
-      problems.push_back({entry.word, concat(path.string(), ":", number, ": appears twice")});
+/// A Kaldi table: key, white space, value. Repeated keys and bad lines become problems.
+StringTable read_scp(LineReader lines, Sink& sink) {
+  StringTable table;
+  for (bool more = true; more;) {
+    try {
+      std::string line;
+      more = lines.next_entry(line);
+      if (!more) break;
+      const FirstWord entry = first_word(line);
+      table.add(entry.word, entry.rest);
+    } catch (const Error& error) {
+      sink.reject({lines.place(), error.what(), ProblemKind::format});
     }
+  }
+  for (const std::string& key : table.sort()) {
+    sink.reject({key, concat(lines.name(), ": ", key, " appears twice"), ProblemKind::duplicate});
   }
   return table;
 }
 
-/// Where the recording of a wav.scp entry is. Throws for pipes.
+/// Whether `name` is a file and an offset into it, as in archives (`FILE.ark:123`).
+bool is_archive(const std::string& name) {
+  const size_t colon = name.rfind(':');
+  return colon != name.npos && colon + 1 < name.size() &&
+         name.find_first_not_of("0123456789", colon + 1) == name.npos;
+}
+
+/// Where the recording of a wav.scp entry is. Throws for commands and archives.
 std::string kaldi_audio(const fs::path& folder, const std::string& entry) {
   CENTROID_CHECK(!entry.empty(), "wav.scp names no file");
-  CENTROID_CHECK(!entry.ends_with('|'), "wav.scp has a command (", entry,
+  CENTROID_CHECK(!entry.ends_with('|') && !entry.starts_with('|'), "wav.scp has a command (", entry,
                  "): commands are not run (write its output to a file and name that)");
-  if (fs::path(entry).is_absolute()) return entry;
   std::error_code error;
+  CENTROID_CHECK(!is_archive(entry) || fs::exists(entry, error), "wav.scp has a place in an ",
+                 "archive (", entry, "): archives are not read (write the sounds to files)");
+  if (fs::path(entry).is_absolute()) return entry;
   const fs::path inside = folder / entry;
   return fs::exists(inside, error) || !fs::exists(entry, error) ? inside.string() : entry;
 }
 
-/// `RECORDING START END` of the file segments.
+/// `RECORDING START END [CHANNEL]` of the file segments.
 void apply_segment(const std::string& segment, std::string* recording, Utterance* u) {
   const std::vector<std::string> parts = split_words(segment);
   double begin = 0, end = 0;
   CENTROID_CHECK(
       parts.size() == 3 && parse_number(parts[1], &begin) && parse_number(parts[2], &end),
-      "segments: expected RECORDING START END, got ", segment);
-  CENTROID_CHECK(begin >= 0 && end > begin, "segments: expected 0 <= start < end, got ", begin,
-                 " and ", end, " s");
+      "segments: expected RECORDING START END, got ", segment,
+      parts.size() == 4 ? " (one channel of several: write it to a file of its own)" : "");
+  CENTROID_CHECK(begin >= 0 && (end > begin || end == -1), "segments: expected 0 <= start < end, ",
+                 "got ", begin, " and ", end, " s");
   *recording = parts[0];
   u->offset = begin;
-  u->duration = end - begin;
+  u->duration = end == -1 ? 0 : end - begin;
 }
 
 }  // namespace
 
-Prepared prepare_jsonl(const std::string& path) {
-  ManifestReader reader(path);
-  Prepared out;
-  for (bool more = true; more;) {
-    try {
-      Utterance u;
-      more = reader.next(u);
-      if (more) out.utterances.push_back(std::move(u));
-    } catch (const Error& error) {
-      const std::string place = concat(path, ":", reader.line()), message = error.what();
-      out.problems.push_back(
-          {place, message.starts_with(place + ": ") ? message.substr(place.size() + 2) : message});
-    }
-  }
-  return out;
+void read_kaldi(const std::string& name, Sink& sink) {
+  check_folder("kaldi", name);
+  const auto file = [&](const char* part) { return (fs::path(name) / part).string(); };
+  KaldiFiles files{LineReader(file("wav.scp")), LineReader(file("text")), {}, {}};
+  if (fs::exists(file("segments"))) files.segments.emplace(file("segments"));
+  if (fs::exists(file("utt2spk"))) files.utt2spk.emplace(file("utt2spk"));
+  read_kaldi(std::move(files), name, sink);
 }
 
-Prepared prepare_kaldi(const std::string& name) {
-  check_folder("kaldi", name);
-  const fs::path folder = name;
-  Prepared out;
-  const auto recordings = read_scp(folder / "wav.scp", out.problems);
-  const auto texts = read_scp(folder / "text", out.problems);
-  std::map<std::string, std::string> segments, speakers;
-  const bool segmented = fs::exists(folder / "segments");
-  if (segmented) segments = read_scp(folder / "segments", out.problems);
-  if (fs::exists(folder / "utt2spk")) speakers = read_scp(folder / "utt2spk", out.problems);
+void read_kaldi(KaldiFiles files, const std::string& folder, Sink& sink) {
+  const StringTable recordings = read_scp(std::move(files.wav_scp), sink);
+  const StringTable texts = read_scp(std::move(files.text), sink);
+  StringTable segments, speakers;
+  const bool segmented = files.segments.has_value();
+  if (segmented) segments = read_scp(std::move(*files.segments), sink);
+  if (files.utt2spk) speakers = read_scp(std::move(*files.utt2spk), sink);
 
-  std::set<std::string> ids;
-  for (const auto& [id, text] : texts) ids.insert(id);
-  for (const auto& [id, rest] : segmented ? segments : recordings) ids.insert(id);
-  for (const std::string& id : ids) {
-    out.add(id, [&](Utterance& u) {
-      CENTROID_CHECK(texts.contains(id), "no line in text");
-      u.text = texts.at(id);
+  // Both tables are sorted by id: a merge visits every id once.
+  const StringTable& sounds = segmented ? segments : recordings;
+  for (size_t t = 0, s = 0; t < texts.size() || s < sounds.size();) {
+    const bool no_sound = s == sounds.size() || (t < texts.size() && texts.key(t) < sounds.key(s));
+    const bool no_text = t == texts.size() || (s < sounds.size() && sounds.key(s) < texts.key(t));
+    const std::string id(no_text ? sounds.key(s) : texts.key(t));
+    sink.add(id, [&](Utterance& u) {
+      CENTROID_CHECK(!no_text, "no line in text");
+      u.text = texts.rest(t);
       std::string recording = id;
       if (segmented) {
-        CENTROID_CHECK(segments.contains(id), "no line in segments");
-        apply_segment(segments.at(id), &recording, &u);
+        CENTROID_CHECK(!no_sound, "no line in segments");
+        apply_segment(std::string(segments.rest(s)), &recording, &u);
       }
-      CENTROID_CHECK(recordings.contains(recording), "no line in wav.scp for ", recording);
-      u.audio = kaldi_audio(folder, recordings.at(recording));
-      if (speakers.contains(id)) u.speaker = speakers.at(id);
+      const size_t at = recordings.find(recording);
+      CENTROID_CHECK(at != StringTable::kNone, "no line in wav.scp for ", recording);
+      u.audio = kaldi_audio(folder, std::string(recordings.rest(at)));
+      const size_t speaker = speakers.find(id);
+      if (speaker != StringTable::kNone) u.speaker = speakers.rest(speaker);
     });
+    t += !no_text;
+    s += !no_sound;
   }
-  return out;
 }
 
-Prepared prepare_librispeech(const std::string& root) {
+void read_librispeech(const std::string& root, Sink& sink) {
   check_folder("librispeech", root);
-  Prepared out;
-  std::set<std::string> transcribed;
+  IdSet transcribed;
   const std::vector<std::string> lists = list_files(root, ".trans.txt");
   CENTROID_CHECK(!lists.empty(), "librispeech: expected SPEAKER-CHAPTER.trans.txt files below ",
                  root, ", found none");
@@ -114,19 +124,22 @@ Prepared prepare_librispeech(const std::string& root) {
     for (const auto& [number, line] : read_entries(path.string())) {
       const FirstWord entry = first_word(line);
       transcribed.insert(entry.word);
-      out.add(entry.word, [&](Utterance& u) {
-        u.text = entry.rest;
-        u.speaker = u.id.substr(0, u.id.find('-'));
-        u.audio = find_sound({path.parent_path().string()}, u.id, ".flac");
-      });
+      sink.add(
+          entry.word,
+          [&](Utterance& u) {
+            u.text = entry.rest;
+            u.speaker = u.id.substr(0, u.id.find('-'));
+            u.audio = find_sound({path.parent_path().string()}, u.id, ".flac");
+          },
+          concat(path.string(), ":", number));
     }
   }
   for (const std::string& file : list_files(root, ".flac")) {
     const std::string id = fs::path(file).stem().string();
-    if (transcribed.count(id) == 0)
-      out.problems.push_back({id, concat(file, " has no line in a .trans.txt file")});
+    if (!transcribed.contains(id)) {
+      sink.reject({id, concat(file, " has no line in a .trans.txt file"), ProblemKind::format});
+    }
   }
-  return out;
 }
 
 }  // namespace centroid::audio

@@ -41,28 +41,41 @@ bool within(char32_t code, const Range (&ranges)[N]) {
   return false;
 }
 
+// Letters in runs at one distance from their lower case: Latin-1, Greek, Cyrillic and Armenian.
+struct Shift {
+  char32_t first, last;
+  int distance;
+};
+constexpr Shift kShifts[] = {{'A', 'Z', 32},       {0xC0, 0xD6, 32},   {0xD8, 0xDE, 32},
+                             {0x178, 0x178, -121}, {0x386, 0x386, 38}, {0x388, 0x38A, 37},
+                             {0x38C, 0x38C, 64},   {0x38E, 0x38F, 63}, {0x391, 0x3A1, 32},
+                             {0x3A3, 0x3AB, 32},   {0x400, 0x40F, 80}, {0x410, 0x42F, 32},
+                             {0x4C0, 0x4C0, 15},   {0x531, 0x556, 48}};
+// Latin Extended-A and Cyrillic beyond the basic alphabet alternate upper, lower.
+constexpr Range kEvenUpper[] = {{0x100, 0x12F},   {0x132, 0x137}, {0x14A, 0x177}, {0x1E00, 0x1E95},
+                                {0x1EA0, 0x1EFF}, {0x460, 0x481}, {0x48A, 0x4BF}, {0x4D0, 0x52F},
+                                {0x218, 0x21F},   {0x1DE, 0x1EF}};
+constexpr Range kOddUpper[] = {{0x139, 0x148}, {0x179, 0x17E}, {0x4C1, 0x4CE}, {0x1CD, 0x1DC}};
+constexpr char32_t kDottedI = 0x130, kFinalSigma = 0x3C2;
+
 char32_t lower(char32_t c) {
-  struct Shift {
-    char32_t first, last;
-    int distance;
-  };
-  // Latin-1, Greek, Cyrillic and Armenian letters lie in runs at one distance from their lower
-  // case.
-  constexpr Shift kShifts[] = {
-      {'A', 'Z', 32},       {0xC0, 0xD6, 32},   {0xD8, 0xDE, 32},   {0x130, 0x130, 'i' - 0x130},
-      {0x178, 0x178, -121}, {0x386, 0x386, 38}, {0x388, 0x38A, 37}, {0x38C, 0x38C, 64},
-      {0x38E, 0x38F, 63},   {0x391, 0x3A1, 32}, {0x3A3, 0x3AB, 32}, {0x400, 0x40F, 80},
-      {0x410, 0x42F, 32},   {0x4C0, 0x4C0, 15}, {0x531, 0x556, 48}};
+  if (c == kDottedI) return 'i';
   for (const Shift& shift : kShifts) {
     if (c >= shift.first && c <= shift.last) return c + shift.distance;
   }
-  // Latin Extended-A and Cyrillic beyond the basic alphabet alternate upper, lower.
-  constexpr Range kEvenUpper[] = {{0x100, 0x137},   {0x14A, 0x177}, {0x1E00, 0x1E95},
-                                  {0x1EA0, 0x1EFF}, {0x460, 0x481}, {0x48A, 0x4BF},
-                                  {0x4D0, 0x52F},   {0x218, 0x21F}, {0x1DE, 0x1EF}};
-  constexpr Range kOddUpper[] = {{0x139, 0x148}, {0x179, 0x17E}, {0x4C1, 0x4CE}, {0x1CD, 0x1DC}};
   if (within(c, kEvenUpper)) return c | 1;
   return within(c, kOddUpper) && c % 2 == 1 ? c + 1 : c;
+}
+
+char32_t upper(char32_t c) {
+  if (c == kFinalSigma) return 0x3A3;
+  for (const Shift& shift : kShifts) {
+    if (c >= shift.first + shift.distance && c <= shift.last + shift.distance) {
+      return c - shift.distance;
+    }
+  }
+  if (within(c, kEvenUpper)) return c & ~char32_t{1};
+  return within(c, kOddUpper) && c % 2 == 0 ? c - 1 : c;
 }
 
 bool is_space(char32_t c) {
@@ -125,6 +138,12 @@ std::string to_utf8(char32_t code) {
 std::string lowercase(std::string_view text) {
   std::string out;
   for (const char32_t code : code_points(text)) out += to_utf8(lower(code));
+  return out;
+}
+
+std::string uppercase(std::string_view text) {
+  std::string out;
+  for (const char32_t code : code_points(text)) out += to_utf8(upper(code));
   return out;
 }
 

@@ -19,6 +19,9 @@ std::string to_utf8(char32_t code);
 /// Lower case of Latin, Greek, Cyrillic and Armenian letters; other characters stay.
 std::string lowercase(std::string_view text);
 
+/// Upper case of the same letters; those without one (as the German sharp s) stay.
+std::string uppercase(std::string_view text);
+
 /// Keeps letters, marks, figures, apostrophes inside words and spaces; a hyphen or dash becomes a
 /// space; every other sign of punctuation or symbol is removed. White space is collapsed.
 std::string strip_punctuation(std::string_view text);

@@ -1,5 +1,5 @@
 #pragma once
-// Shared by the two kinds of plots: sizes of letters, and where values lie on an axis.
+// Shared by the kinds of plots: sizes of letters, and where values lie on an axis.
 #include <string>
 #include <vector>
 
@@ -8,6 +8,9 @@
 namespace centroid::apps {
 
 inline constexpr double kTitleSize = 19, kLabelSize = 15, kTickSize = 13.5;
+
+/// The colour of series number `index`; they repeat after seven.
+Color palette_color(size_t index);
 
 /// Maps values to pixels. `from` and `to` are the pixels of `low` and `high`.
 struct Scale {

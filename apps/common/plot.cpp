@@ -66,7 +66,7 @@ Color color_of(const Panel& panel, size_t index) {
   for (size_t i = 0; i < index; ++i) next += panel.series[i].color < 0;
   const Series& series = panel.series[index];
   const int color = series.color < 0 ? next : series.color;
-  const Color full = kPalette[static_cast<size_t>(color) % kPalette.size()];
+  const Color full = palette_color(static_cast<size_t>(color));
   return series.faint ? pale(full) : full;
 }
 
@@ -157,6 +157,8 @@ void draw_panel(Canvas& canvas, const PlotSpec& spec, const Panel& panel, const 
 }
 
 }  // namespace
+
+Color palette_color(size_t index) { return kPalette[index % kPalette.size()]; }
 
 Canvas line_plot(const PlotSpec& spec) {
   CENTROID_CHECK(!spec.panels.empty(), "line_plot: expected at least one panel, got none");

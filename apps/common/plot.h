@@ -1,5 +1,5 @@
 #pragma once
-// Line plots and heat maps as PNG files.
+// Line plots, bar plots and heat maps as PNG files.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,6 +42,23 @@ struct PlotSpec {
 /// Draws `spec`. Throws if there is no panel, or if a series has x and y of different lengths.
 Canvas line_plot(const PlotSpec& spec);
 void line_plot(const PlotSpec& spec, const std::string& path);
+
+/// Bars of several series on top of each other: bar i stands on [begin + i step, begin + (i + 1)
+/// step).
+struct BarSpec {
+  struct Part {
+    std::string label;           ///< in the legend; none if empty
+    std::vector<double> values;  ///< finite and not negative; missing ones at the end are 0
+  };
+  std::string title, x_label, y_label;
+  double begin = 0, step = 1;
+  std::vector<Part> parts;  ///< the first one lowest
+  int width = 960, height = 320;
+};
+
+/// Draws `spec`. Throws if there is no bar, or if a value is negative or not finite.
+Canvas bar_plot(const BarSpec& spec);
+void bar_plot(const BarSpec& spec, const std::string& path);
 
 /// A matrix as colours. Cells that are not finite are grey.
 struct HeatmapSpec {

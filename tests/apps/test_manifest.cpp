@@ -1,16 +1,20 @@
 // Manifests: round trip, foreign keys, and what is said about bad lines.
 #include "apps/audio/manifest.h"
 
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "apps/audio/base64.h"
 #include "apps/audio/files.h"
+#include "apps/audio/id_set.h"
 #include "tests/apps/audio_support.h"
 
 using namespace centroid::audio;
 using namespace audio_test;
 using Catch::Matchers::Contains;
 
-TEST_CASE("A manifest written is read back, and its folder can be moved") {
+TEST_CASE("A manifest written is read back, and its folder can be moved", "[manifest]") {
   TempFolder folder;
   fs::create_directories(folder / "a/wav");
   std::vector<Utterance> written(2);
@@ -34,7 +38,7 @@ TEST_CASE("A manifest written is read back, and its folder can be moved") {
   CHECK(read[1].phones.empty());
 }
 
-TEST_CASE("NeMo's keys, blank lines, other keys and missing ids are accepted") {
+TEST_CASE("NeMo's keys, blank lines, other keys and missing ids are accepted", "[manifest]") {
   TempFolder folder;
   const std::string path = folder.write(
       "m.jsonl",
@@ -50,7 +54,7 @@ TEST_CASE("NeMo's keys, blank lines, other keys and missing ids are accepted") {
   CHECK(read_manifest(folder.write("empty.jsonl", "")).empty());
 }
 
-TEST_CASE("A bad line is named with its file, number and fault") {
+TEST_CASE("A bad line is named with its file, number and fault", "[manifest]") {
   TempFolder folder;
   const std::string good = R"({"id": "a", "audio": "a.wav"})";
   const auto says = [&](const std::string& line, const std::string& what) {
@@ -75,7 +79,7 @@ TEST_CASE("A bad line is named with its file, number and fault") {
   CHECK_THAT(message_of([&] { read_manifest(folder.path()); }), Contains("folder"));
 }
 
-TEST_CASE("A manifest that cannot be written leaves nothing behind") {
+TEST_CASE("A manifest that cannot be written leaves nothing behind", "[manifest]") {
   TempFolder folder;
   Utterance bad;
   bad.id = "b";
@@ -88,7 +92,8 @@ TEST_CASE("A manifest that cannot be written leaves nothing behind") {
              Contains("No such file or directory"));
 }
 
-TEST_CASE("Text files: line ends, byte order mark, gzip, and bytes that are no text") {
+TEST_CASE("Text files: line ends, byte order mark, gzip, and bytes that are no text",
+          "[manifest]") {
   TempFolder folder;
   CHECK(read_lines(folder.write("a", "\xEF\xBB\xBFone\r\n\ntwo")) ==
         std::vector<std::string>{"one", "", "two"});
@@ -110,5 +115,87 @@ TEST_CASE("Text files: line ends, byte order mark, gzip, and bytes that are no t
              Contains("expected gzip"));
 #else
   CHECK_THAT(message_of([&] { read_lines(folder.write("a.gz", gz)); }), Contains("gunzip"));
+#endif
+}
+
+namespace {
+
+// Text lines that are made when they are read: a file of any length without the file.
+class Lines : public std::streambuf {
+ public:
+  Lines(int64_t count, std::function<std::string(int64_t)> line)
+      : count_(count), line_(std::move(line)) {}
+
+ protected:
+  int_type underflow() override {
+    if (at_ == count_) return traits_type::eof();
+    text_ = line_(at_++) + "\n";
+    setg(text_.data(), text_.data(), text_.data() + text_.size());
+    return traits_type::to_int_type(text_[0]);
+  }
+
+ private:
+  int64_t count_, at_ = 0;
+  std::function<std::string(int64_t)> line_;
+  std::string text_;
+};
+
+class LineStream : public std::istream {
+ public:
+  LineStream(int64_t count, std::function<std::string(int64_t)> line)
+      : std::istream(nullptr), lines_(count, std::move(line)) {
+    init(&lines_);
+  }
+
+ private:
+  Lines lines_;
+};
+
+}  // namespace
+
+TEST_CASE("200,000 lines: ids cost a few bytes each, and the one repeated is found", "[manifest]") {
+  constexpr int64_t kLines = 200000;
+  const auto line = [](int64_t i) {
+    return R"({"id": "speaker-)" + std::to_string(i % 977) + "-utterance-" + std::to_string(i) +
+           R"(", "audio": "a.wav", "duration": 1.5, "text": "some words"})";
+  };
+  ManifestReader reader(std::make_unique<LineStream>(kLines, line), "big", ".");
+  int64_t count = 0;
+  for (Utterance u; reader.next(u);) ++count;
+  CHECK(count == kLines);
+  CHECK(reader.memory() <= 64 * kLines);
+  ManifestReader again(
+      std::make_unique<LineStream>(kLines, [&](int64_t i) { return line(i == 150000 ? 7 : i); }),
+      "big", ".");
+  CHECK_THAT(message_of([&] {
+               for (Utterance u; again.next(u);) {
+               }
+             }),
+             Contains("big:150001: id: speaker-7-utterance-7 appears twice"));
+}
+
+TEST_CASE("A set of ids agrees with a set of strings", "[manifest]") {
+  IdSet ids;
+  std::set<std::string> strings;
+  CHECK_FALSE(ids.contains(""));
+  centroid::Rng rng(1, "ids");
+  for (int i = 0; i < 20000; ++i) {
+    // Short strings of few letters: many repeat, many differ in one place.
+    std::string id;
+    for (uint64_t n = rng.below(6); n > 0; --n) id += static_cast<char>(rng.below(5));
+    CHECK(ids.contains(id) == strings.contains(id));
+    CHECK(ids.insert(id) == strings.insert(id).second);
+    REQUIRE(ids.size() == strings.size());
+  }
+  CHECK(ids.bytes() <= 64 * ids.size() + 256);
+}
+
+TEST_CASE("Manifests may be compressed", "[manifest]") {
+#ifdef CENTROID_HAVE_ZLIB
+  TempFolder folder;
+  // printf '{"id": "a", "audio": "a.wav"}\n' | gzip -n
+  const std::string gz =
+      from_base64("H4sIAAAAAAAAA6tWykxRslJQSlTSARKlKZn5YJ5eeWKZUi0XAGURk/IeAAAA");
+  CHECK(read_manifest(folder.write("m.jsonl.gz", gz))[0].id == "a");
 #endif
 }

@@ -207,3 +207,25 @@ TEST_CASE("pictures are PNG files") {
   CHECK_THAT(error_of([&] { Canvas(3, 2).save((folder / "none") + "/a.png"); }),
              Contains("none/a.png"));
 }
+
+TEST_CASE("bars stand on their values, one part on top of the other", "[plot]") {
+  const Color first{31, 100, 180}, second{222, 98, 16};
+  BarSpec spec;
+  spec.parts = {{"", {2, 0, 1}}, {"", {2, 4}}};
+  const Canvas canvas = bar_plot(spec);
+  const int64_t one = count_of(canvas, first), other = count_of(canvas, second);
+  CHECK(one > 20000);
+  CHECK(other == Approx(2.0 * static_cast<double>(one)).epsilon(0.01));  // 3 units and 6
+  spec.parts[0].label = "a";
+  CHECK(count_of(bar_plot(spec), first) == one + 144);  // the legend's square
+  spec.parts = {{"", {0, 0}}};
+  CHECK(count_of(bar_plot(spec), first) == 0);
+  CHECK_THAT(error_of([] { bar_plot(BarSpec{}); }), Contains("at least one bar"));
+  for (const double bad : {-1.0, double{NAN}, double{INFINITY}}) {
+    spec.parts = {{"p", {1, bad}}};
+    CHECK_THAT(error_of([&] { bar_plot(spec); }), Contains("'p': expected values >= 0"));
+  }
+  spec.parts = {{"", {1}}};
+  spec.step = 0;
+  CHECK_THAT(error_of([&] { bar_plot(spec); }), Contains("step above 0"));
+}

@@ -4,13 +4,17 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <sstream>
 
+#include "apps/audio/check.h"
+#include "apps/audio/columns.h"
 #include "apps/audio/files.h"
 #include "tests/apps/audio_support.h"
 
 using namespace centroid::audio;
 using namespace audio_test;
 using Catch::Matchers::Contains;
+using Catch::Matchers::StartsWith;
 using Strings = std::vector<std::string>;
 
 namespace {
@@ -27,25 +31,21 @@ std::map<std::string, std::string> problems(const Prepared& prepared) {
   return out;
 }
 
-Prepared checked(Prepared prepared, Unit unit = Unit::characters) {
-  check_utterances(prepared, {.unit = unit});
-  return prepared;
-}
-
-Prepared numbered(int count) {
-  Prepared prepared;
-  for (int i = 1; i <= count; ++i) {
-    Utterance u;
-    u.id = "u" + std::to_string(10000 + i);
-    u.speaker = i % 2 ? "odd" : "even";
-    prepared.utterances.push_back(u);
-  }
+// The usable utterances; what is wrong with the others joins the reader's problems.
+Prepared checked(Prepared prepared, Unit unit = Unit::characters,
+                 SoundCheck sound = SoundCheck::full) {
+  CheckOptions options;
+  options.unit = unit;
+  options.sound = sound;
+  options.silence_db = -200;
+  std::erase_if(prepared.utterances,
+                [&](Utterance& u) { return !check_utterance(u, options, prepared.problems); });
   return prepared;
 }
 
 }  // namespace
 
-TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by id") {
+TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by id", "[prepare]") {
   TempFolder folder;
   const std::string voice = "usr/share/voice/";
   folder.write(voice + "etc/txt.done.data",
@@ -58,7 +58,7 @@ TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by 
   folder.write(voice + "lab/ru_3.lab", "0.05 125 t\n");
   folder.write(voice + "lab/ru_4.lab", "#\n0.05 125 ch\n");
   folder.write(voice + "lab/ru_6.lab", "#\n0.05 125 pau\n");
-  const Prepared found = checked(prepare_festvox(folder.path()), Unit::phones);
+  const Prepared found = checked(collect(read_festvox, folder.path(), false), Unit::phones);
   REQUIRE(found.utterances.size() == 1);
   const Utterance& u = found.utterances[0];
   CHECK(u.id == "ru_1");
@@ -72,14 +72,15 @@ TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by 
   CHECK_THAT(bad.at("ru_4"), Contains("ru_4.wav: no such file"));
   CHECK_THAT(bad.at("ru_6"), Contains("no phones"));
   CHECK_THAT(problems(found).begin()->second, Contains("expected ( ID \"text\" ), got nonsense"));
-  CHECK(prepare_festvox(folder / "usr/share/voice", true).utterances[0].phones ==
+  CHECK(collect(read_festvox, folder / "usr/share/voice", true).utterances[0].phones ==
         Strings{"pau", "g", "ll", "pau"});
-  CHECK_THAT(message_of([&] { prepare_festvox(folder / "usr/share/voice/wav"); }),
+  CHECK_THAT(message_of([&] { collect(read_festvox, folder / "usr/share/voice/wav", false); }),
              Contains("found none"));
-  CHECK_THAT(message_of([&] { prepare_festvox(folder / "nowhere"); }), Contains("does not exist"));
+  CHECK_THAT(message_of([&] { collect(read_festvox, folder / "nowhere", false); }),
+             Contains("does not exist"));
 }
 
-TEST_CASE("Asterisk: remarks are no speech, single figures become words") {
+TEST_CASE("Asterisk: remarks are no speech, single figures become words", "[prepare]") {
   TempFolder folder;
   const std::string text =
       folder.write("t.txt",
@@ -88,7 +89,7 @@ TEST_CASE("Asterisk: remarks are no speech, single figures become words") {
                    "silence/1: (1 second of silence)\nletters/at: at [@]\nno colon\nlost: Lost.\n");
   for (const char* key : {"digits/1", "menu", "beep", "silence/1", "letters/at"})
     folder.write_tone(std::string("s/") + key + ".wav");
-  const Prepared found = checked(prepare_asterisk(folder / "s", text));
+  const Prepared found = checked(collect(read_asterisk, folder / "s", text));
   CHECK(ids(found.utterances) == Strings{"digits/1", "menu", "letters/at"});
   CHECK(found.utterances[1].text == "Please press one or two, dial 4242 at 28.8 or 1.5.");
   CHECK(found.utterances[2].text == "at");
@@ -99,21 +100,22 @@ TEST_CASE("Asterisk: remarks are no speech, single figures become words") {
   CHECK(bad.size() == 4);
 }
 
-TEST_CASE("FSDD: names give digit, speaker and take") {
+TEST_CASE("FSDD: names give digit, speaker and take", "[prepare]") {
   TempFolder folder;
   for (const char* name :
        {"7_theo_0.wav", "0_lucas_12.wav", "x_theo_0.wav", "7_theo_x.wav", "77_theo_1.wav"}) {
     folder.write_tone(std::string("recordings/") + name);
   }
-  const Prepared found = checked(prepare_fsdd(folder.path()));
+  const Prepared found = checked(collect(read_fsdd, folder.path()));
   CHECK(ids(found.utterances) == Strings{"0_lucas_12", "7_theo_0"});
   CHECK(found.utterances[1].text == "seven");
   CHECK(found.utterances[1].speaker == "theo");
   CHECK(found.problems.size() == 3);
-  CHECK_THROWS_AS(prepare_fsdd(folder / "recordings/nothing"), centroid::Error);
+  CHECK_THROWS_AS(collect(read_fsdd, folder / "recordings/nothing"), centroid::Error);
 }
 
-TEST_CASE("Connected digits: sets share no take, lengths and words fit, seeds decide") {
+TEST_CASE("Connected digits: sets share no take, lengths and words fit, seeds decide",
+          "[prepare]") {
   TempFolder folder;
   fs::create_directories(folder / "recordings");
   for (const char* speaker : {"a", "b"}) {
@@ -135,7 +137,7 @@ TEST_CASE("Connected digits: sets share no take, lengths and words fit, seeds de
   o.dev = 3;
   o.test = 5;
   std::vector<Problem> bad;
-  const Splits splits = prepare_connected_digits(folder / "recordings", folder / "out", o, bad);
+  const Splits splits = make_connected_digits(folder / "recordings", folder / "out", o, bad);
   CHECK(bad.empty());
   CHECK(splits.train.size() == 4);
   CHECK(splits.dev.size() == 3);
@@ -160,54 +162,164 @@ TEST_CASE("Connected digits: sets share no take, lengths and words fit, seeds de
     CHECK(u.duration >= words * 0.1 - 1e-9);
     CHECK(u.duration <= words * 0.15);
   }
-  const Splits again = prepare_connected_digits(folder / "recordings", folder / "again", o, bad);
+  const Splits again = make_connected_digits(folder / "recordings", folder / "again", o, bad);
   CHECK(slurp(again.test[3].audio) == slurp(splits.test[3].audio));
   o.seed = 2;
-  const Splits other = prepare_connected_digits(folder / "recordings", folder / "other", o, bad);
+  const Splits other = make_connected_digits(folder / "recordings", folder / "other", o, bad);
   CHECK(slurp(other.test[3].audio) != slurp(splits.test[3].audio));
 
   o.leave_out = "b";
-  const Splits left = prepare_connected_digits(folder / "recordings", folder / "left", o, bad);
+  const Splits left = make_connected_digits(folder / "recordings", folder / "left", o, bad);
   for (const Utterance& u : left.test) CHECK(u.speaker == "b");
   for (const Utterance& u : left.train) CHECK(u.speaker == "a");
   o.leave_out = "c";
   CHECK_THAT(
-      message_of([&] { prepare_connected_digits(folder / "recordings", folder / "x", o, bad); }),
+      message_of([&] { make_connected_digits(folder / "recordings", folder / "x", o, bad); }),
       Contains("speaker c does not occur"));
 
   folder.write("recordings/3_a_1.wav", "no sound");
   o.leave_out = "";
-  const Splits none = prepare_connected_digits(folder / "recordings", folder / "none", o, bad);
+  const Splits none = make_connected_digits(folder / "recordings", folder / "none", o, bad);
   CHECK(none.train.empty());
   CHECK(bad.size() == 1);
   CHECK_FALSE(fs::exists(folder / "none"));
 }
 
-TEST_CASE("JSON lines: bad lines become problems and the others are kept") {
+TEST_CASE("JSON lines: bad lines become problems and the others are kept", "[prepare]") {
   TempFolder folder;
   folder.write_tone("a.wav");
   const std::string path = folder.write("m.jsonl", R"({"id": "a", "audio": "a.wav", "text": "x"}
 {"id": "b", "audio"
-{"id": "a", "audio": "a.wav", "text": "y"}
 {"id": "c", "audio": "a.wav", "text": "z", "offset": 0.05, "duration": 0.2}
 {"id": "d", "audio": "a.wav", "text": "  "}
+
 {"id": "e", "audio": "a.wav", "text": "z", "offset": 0.05}
-)");
-  for (const bool decode : {true, false}) {
-    Prepared found = prepare_jsonl(path);
-    check_utterances(found, {.unit = Unit::words, .decode = decode});
+[1]
+)"
+                                                   "{\"id\": \"\xff\"}\n");
+  for (const SoundCheck sound : {SoundCheck::full, SoundCheck::headers}) {
+    const Prepared found = checked(collect(read_json_lines, path, ""), Unit::words, sound);
     CHECK(ids(found.utterances) == Strings{"a", "e"});
     CHECK(found.utterances[1].duration == Approx(0.05));
     const auto bad = problems(found);
-    CHECK(bad.size() == 4);
-    CHECK_THAT(bad.at(path + ":2"), Contains("JSON"));
-    CHECK_THAT(bad.at(path + ":3"), Contains("a appears twice"));
+    CHECK(bad.size() == 5);
+    CHECK_THAT(bad.at(path + ":2"), StartsWith("not a line of JSON"));
     CHECK_THAT(bad.at("c"), Contains("segment"));
     CHECK_THAT(bad.at("d"), Contains("text is empty"));
+    CHECK_THAT(bad.at(path + ":7"), Contains("JSON object"));
+    CHECK_THAT(bad.at(path + ":8"), StartsWith("expected UTF-8"));
   }
 }
 
-TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines") {
+TEST_CASE("JSON lines of NeMo and WeNet", "[prepare]") {
+  TempFolder folder;
+  const std::string path = folder.write(
+      "m.jsonl",
+      R"({"audio_filepath": "x/a.wav", "duration": 2.5, "text": "hi", "offset": 1, "lang": "en"}
+{"key": "k1", "wav": "/data/k1.wav", "txt": "one two", "speaker": "s"}
+{"key": "k2", "wav": "k2.wav", "txt": "three", "start": 1.5, "end": 2.25}
+{"key": "k3", "wav": "cat k3.wav |", "txt": "three"}
+{"key": "k4", "wav": "k4.wav", "txt": "x", "start": 2, "end": 1}
+{"wav": "k5.wav", "txt": "x"}
+)");
+  const Prepared found = collect(read_json_lines, path, "");
+  REQUIRE(ids(found.utterances) == Strings{"x/a@1", "k1", "k2"});
+  CHECK(found.utterances[0].audio == folder / "x/a.wav");
+  CHECK(found.utterances[0].offset == 1);
+  CHECK(found.utterances[0].duration == 2.5);
+  CHECK(found.utterances[1].audio == "/data/k1.wav");
+  CHECK(found.utterances[1].text == "one two");
+  CHECK(found.utterances[1].speaker == "s");
+  CHECK(found.utterances[2].audio == folder / "k2.wav");
+  CHECK(found.utterances[2].offset == 1.5);
+  CHECK(found.utterances[2].duration == 0.75);
+  const auto bad = problems(found);
+  CHECK_THAT(bad.at(path + ":4"), Contains("commands are not run"));
+  CHECK_THAT(bad.at(path + ":5"), Contains("start < end, got 2 and 1"));
+  CHECK_THAT(bad.at(path + ":6"), Contains("key: missing"));
+}
+
+TEST_CASE("JSON lines of lhotse: cuts", "[prepare]") {
+  TempFolder folder;
+  folder.write("rec.wav", "not looked at");
+  const std::string recording =
+      R"("recording": {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "rec.wav"}]})";
+  const auto with = [&](const std::string& id, const std::string& rest) {
+    return R"({"id": ")" + id + R"(", "start": 10, "duration": 4, "channel": 0, )" + rest + "}\n";
+  };
+  const std::string one = R"("supervisions": [{"id": "s1", "start": 0, "duration": 4, )"
+                          R"("text": "go on", "speaker": "mary", "channel": 0}], )";
+  const std::string path = folder.write(
+      "cuts.jsonl",
+      with("c1", one + recording) +
+          with("c2", R"("supervisions": [{"id": "s2", "start": 0.5, "duration": 1, "text": "a"}, )"
+                     R"({"id": "s3", "start": 2, "duration": 1.5, "text": "b"}], )" +
+                         recording) +
+          with("c3", R"("supervisions": [], )" + recording) +
+          with("c4", one + R"("features": {})") +
+          with("c5",
+               one + R"("recording": {"sources": [{"type": "command", "source": "cat x"}]})") +
+          with("c6", one + R"("recording": {"sources": [{"type": "file", "channels": [0, 1], )"
+                           R"("source": "rec.wav"}]})") +
+          with("c7", one +
+                         R"("recording": {"sources": [{"type": "file", "channels": [1], "source": )"
+                         R"("b.wav"}, {"type": "file", "channels": [0], "source": "/a.wav"}]})") +
+          with("c8", one + R"("recording": {"transforms": [{"name": "Speed"}], "sources": [{}]})") +
+          with("c9", R"("tracks": [])") + R"({"id": "r", "sources": [], "duration": 3})" + "\n");
+  const Prepared found = collect(read_json_lines, path, "");
+  REQUIRE(ids(found.utterances) == Strings{"c1", "s2", "s3", "c7"});
+  CHECK(found.utterances[0].audio == folder / "rec.wav");
+  CHECK(found.utterances[0].offset == 10);
+  CHECK(found.utterances[0].duration == 4);
+  CHECK(found.utterances[0].text == "go on");
+  CHECK(found.utterances[0].speaker == "mary");
+  CHECK(found.utterances[1].offset == 10.5);
+  CHECK(found.utterances[2].offset == 12);
+  CHECK(found.utterances[2].duration == 1.5);
+  CHECK(found.utterances[3].audio == "/a.wav");
+  const auto bad = problems(found);
+  CHECK(bad.size() == 6);
+  CHECK_THAT(bad.at("c3"), Contains("without supervision") && Contains("cuts.jsonl:3"));
+  CHECK_THAT(bad.at("c4"), Contains("no recording"));
+  CHECK_THAT(bad.at("c5"), Contains("commands are not run"));
+  CHECK_THAT(bad.at("c6"), Contains("several channels"));
+  CHECK_THAT(bad.at("c8"), Contains("transforms"));
+  CHECK_THAT(bad.at("c9"), Contains("mixed cut"));
+  CHECK(found.problems.back().id == path + ":10");
+}
+
+TEST_CASE("JSON lines of lhotse: supervisions and their recordings", "[prepare]") {
+  TempFolder folder;
+  const std::string recordings =
+      R"({"id": "r1", "sources": [{"type": "file", "channels": [0], "source": "/x/r1.flac"}]})"
+      "\n"
+      R"({"id": "r2", "sources": [{"type": "url", "channels": [0], "source": "http://x"}]})"
+      "\n";
+  const std::string path = folder.write(
+      "libri_supervisions_dev.jsonl",
+      R"({"id": "a", "recording_id": "r1", "start": 0.5, "duration": 2, "channel": 0, "text": "A"}
+{"id": "b", "recording_id": "r2", "start": 0, "duration": 2, "channel": 0, "text": "B"}
+{"id": "c", "recording_id": "r3", "start": 0, "duration": 2, "channel": 0, "text": "C"}
+)");
+  Prepared found = collect(read_json_lines, path, "");
+  CHECK(found.utterances.empty());
+  CHECK_THAT(found.problems[0].what, Contains("libri_recordings_dev.jsonl: no such file"));
+  folder.write("libri_recordings_dev.jsonl", recordings);
+  const std::string other = folder.write("other", recordings + recordings);
+  for (const std::string& file : {std::string(), other}) {
+    found = collect(read_json_lines, path, file);
+    REQUIRE(ids(found.utterances) == Strings{"a"});
+    CHECK(found.utterances[0].audio == "/x/r1.flac");
+    CHECK(found.utterances[0].offset == 0.5);
+    CHECK(found.utterances[0].text == "A");
+    const auto bad = problems(found);
+    CHECK_THAT(bad.at(path + ":2"), Contains("type file, got url"));
+    CHECK_THAT(bad.at(path + ":3"), Contains("recording r3 is not in"));
+  }
+  CHECK_THAT(problems(found).at("r1"), Contains("appears twice"));
+}
+
+TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines", "[prepare]") {
   TempFolder folder;
   folder.write_tone("rec.wav", 1.0);
   folder.write("k/wav.scp",
@@ -217,7 +329,7 @@ TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines") {
   folder.write("k/segments",
                "u1 r1 0.25 0.75\nu2 r2 0 1\nu3 r3 0.5 1.0\nu5 r1 0.7 0.2\nu6 r1 0 1\nu7 r1 0 1\n");
   folder.write("k/utt2spk", "u1 mary\n");
-  const Prepared found = checked(prepare_kaldi(folder / "k"));
+  const Prepared found = checked(collect(read_kaldi, folder / "k"));
   CHECK(ids(found.utterances) == Strings{"u1", "u3"});
   CHECK(found.utterances[0].text == "hello world");
   CHECK(found.utterances[0].offset == 0.25);
@@ -233,37 +345,57 @@ TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines") {
 
   fs::remove(folder / "k/segments");
   folder.write("k/text", "r1 one\nr1 again\nr4 four\n");
-  const Prepared whole = checked(prepare_kaldi(folder / "k"));
+  const Prepared whole = checked(collect(read_kaldi, folder / "k"));
   CHECK(ids(whole.utterances) == Strings{"r1"});
   CHECK(whole.utterances[0].duration == 1.0);
-  CHECK_THAT(problems(whole).at("r1"), Contains("text:2: appears twice"));
+  CHECK_THAT(problems(whole).at("r1"), Contains("k/text: r1 appears twice"));
   CHECK_THAT(problems(whole).at("r4"), Contains("no line in wav.scp"));
-  CHECK_THAT(message_of([&] { prepare_kaldi(folder / "none"); }), Contains("kaldi"));
+  CHECK_THAT(message_of([&] { collect(read_kaldi, folder / "none"); }), Contains("kaldi"));
 }
 
-TEST_CASE("LibriSpeech trees: speakers, other formats, sounds without a line") {
+TEST_CASE("Kaldi folders: what the segments may say, archives, other files", "[prepare]") {
+  TempFolder folder;
+  folder.write_tone("k/rec.wav", 1.0);
+  folder.write("k/wav.scp", "r1 rec.wav\nr2 raw.ark:123\nr3\n");
+  folder.write("k/text", "u1 to the end\nu2 archive\nu3 channel\nu4 nothing\nu5 number\n");
+  folder.write("k/segments", "u5 r1 0 x\nu1 r1 0.25 -1\nu2 r2 0 1\nu3 r1 0 1 2\nu4 r3 0 1\n");
+  folder.write("k/spk2gender", "mary f\n");
+  folder.write("k/utt2dur", "this is not looked at");
+  const Prepared found = checked(collect(read_kaldi, folder / "k"));
+  REQUIRE(ids(found.utterances) == Strings{"u1"});
+  CHECK(found.utterances[0].duration == Approx(0.75));
+  const auto bad = problems(found);
+  CHECK(bad.size() == 4);
+  CHECK_THAT(bad.at("u2"), Contains("archives are not read"));
+  CHECK_THAT(bad.at("u3"), Contains("one channel of several"));
+  CHECK_THAT(bad.at("u4"), Contains("names no file"));
+  CHECK_THAT(bad.at("u5"), Contains("RECORDING START END"));
+}
+
+TEST_CASE("LibriSpeech trees: speakers, other formats, sounds without a line", "[prepare]") {
   TempFolder folder;
   folder.write("dev/84/121/84-121.trans.txt", "84-121-0000 GO ON\n84-121-0001 STOP\n");
   folder.write_tone("dev/84/121/84-121-0000.wav");
   folder.write("dev/84/121/84-121-0009.flac", "not looked into");
-  const Prepared found = checked(prepare_librispeech(folder.path()));
+  const Prepared found = checked(collect(read_librispeech, folder.path()));
   CHECK(ids(found.utterances) == Strings{"84-121-0000"});
   CHECK(found.utterances[0].text == "GO ON");
   CHECK(found.utterances[0].speaker == "84");
   CHECK_THAT(problems(found).at("84-121-0001"), Contains("0001.flac: no such file"));
   CHECK_THAT(problems(found).at("84-121-0009"), Contains("no line"));
-  CHECK_THAT(message_of([&] { prepare_librispeech(folder / "dev/84/121/x"); }),
+  CHECK_THAT(message_of([&] { collect(read_librispeech, folder / "dev/84/121/x"); }),
              Contains("does not exist"));
-  CHECK_THAT(message_of([&] { prepare_librispeech("/proc/self/fdinfo"); }), Contains("found none"));
+  CHECK_THAT(message_of([&] { collect(read_librispeech, "/proc/self/fdinfo"); }),
+             Contains("found none"));
 }
 
-TEST_CASE("Tables: TSV, CSV with quotes, Common Voice and LJSpeech columns") {
+TEST_CASE("Tables: TSV, CSV with quotes, Common Voice and LJSpeech columns", "[prepare]") {
   TempFolder folder;
   folder.write_tone("s/a.wav");
   folder.write_tone("s/sub/b.wav");
   folder.write_tone("s/clips/c.wav");
   const auto read = [&](const std::string& text) {
-    return prepare_table(folder / "s", folder.write("t", text));
+    return collect(read_table, folder / "s", folder.write("t", text));
   };
 
   Prepared found = checked(read("a.wav\tsay \"a\", please\nsub/b.wav\tb\n\nlost.wav\tx\nshort\n"));
@@ -293,100 +425,59 @@ TEST_CASE("Tables: TSV, CSV with quotes, Common Voice and LJSpeech columns") {
   CHECK_THAT(message_of([&] { read(""); }), Contains("empty file"));
 }
 
-TEST_CASE("Checking normalises text and finds sounds that cannot be decoded") {
+TEST_CASE("Common Voice: columns by the header, quotes as its tables have them", "[prepare]") {
   TempFolder folder;
-  Prepared prepared;
-  Utterance u;
-  u.id = "a";
-  u.audio = folder.write_tone("a.wav");
-  u.text = "  Hello,   WORLD! ";
-  prepared.utterances.push_back(u);
-  u.id = "b";
-  u.audio = folder.write_tone("b.wav");
-  fs::resize_file(u.audio, 100);
-  prepared.utterances.push_back(u);
-  u = prepared.utterances[0];
-  prepared.utterances.push_back(u);
-  check_utterances(prepared, {.unit = Unit::words, .lowercase = true, .strip_punctuation = true});
-  REQUIRE(prepared.utterances.size() == 1);
-  CHECK(prepared.utterances[0].text == "hello world");
-  CHECK_THAT(problems(prepared).at("b"), Contains("truncated"));
-  CHECK_THAT(problems(prepared).at("a"), Contains("twice"));
+  folder.write_tone("cv/clips/common_voice_cs_1.wav");
+  const std::string table =
+      folder.write("cv/train.tsv",
+                   "client_id\tpath\tsentence_id\tsentence\tup_votes\n"
+                   "c1\tcommon_voice_cs_1.wav\tx\t\"Řekla \"\"ano\"\"\"\t2\r\n"
+                   "c1\tcommon_voice_cs_2.mp3\tx\t\"a\" and \"b\"\t2\n"
+                   "c2\tcommon_voice_cs_3.mp3\tx\t\"never closed\t2\n"
+                   "c2\tcommon_voice_cs_4.mp3\tx\ttoo few\n"
+                   "c2\t\tx\tno path\t1\n"
+                   "c2\tcommon_voice_cs_6.mp3\tx\t\t1\n");
+  const Prepared found = collect(read_common_voice, folder / "cv", table);
+  REQUIRE(ids(found.utterances) == Strings{"common_voice_cs_1", "common_voice_cs_2",
+                                           "common_voice_cs_3", "common_voice_cs_6"});
+  CHECK(found.utterances[0].audio == folder / "cv/clips/common_voice_cs_1.wav");
+  CHECK(found.utterances[0].speaker == "c1");
+  CHECK(found.utterances[0].text == "Řekla \"ano\"");
+  CHECK(found.utterances[1].text == "\"a\" and \"b\"");
+  CHECK(found.utterances[1].audio == folder / "cv/clips/common_voice_cs_2.mp3");
+  CHECK(found.utterances[2].text == "\"never closed");
+  const auto bad = problems(found);
+  CHECK(bad.size() == 2);
+  CHECK_THAT(bad.at(table + ":5"), Contains("expected 5 columns as in the header, got 4"));
+  CHECK_THAT(bad.at(table + ":6"), Contains("path"));
+  const Prepared good = checked(found);
+  CHECK(good.utterances.size() == 1);
+  CHECK_THAT(problems(good).at("common_voice_cs_6"), Contains("text is empty"));
+  CHECK_THAT(message_of([&] {
+               collect(read_common_voice, folder / "cv", folder.write("x", "path\ttext\na\tb\n"));
+             }),
+             Contains("x:1: expected a header with the columns path and sentence"));
+  CHECK_THAT(message_of([&] { collect(read_common_voice, folder / "cv", folder.write("x", "")); }),
+             Contains("empty file"));
 }
 
-TEST_CASE("Every 10th: 62 of 620 for test and dev, and a bad file shifts nothing") {
-  Prepared all = numbered(620);
-  std::reverse(all.utterances.begin(), all.utterances.end());
-  const Splits splits = split_every_10th(all);
-  CHECK(splits.test.size() == 62);
-  CHECK(splits.dev.size() == 62);
-  CHECK(splits.train.size() == 496);
-  CHECK(splits.test.back().id == "u10010");
-  CHECK(splits.dev.back().id == "u10005");
-  all.problems.push_back({all.utterances.back().id, "bad"});
-  all.utterances.pop_back();
-  CHECK(ids(split_every_10th(all).test) == ids(splits.test));
-  CHECK(ids(split_every_10th(all).dev) == ids(splits.dev));
-}
-
-TEST_CASE("The lists of festvox-ru in the repository are the rule's") {
-  const std::string stem =
-      (centroid::test::repository_root() / "apps/audio/splits/festvox-ru.").string();
-  const Strings train = read_lines(stem + "train.txt"), dev = read_lines(stem + "dev.txt"),
-                test = read_lines(stem + "test.txt");
-  Prepared all;
-  for (const Strings* list : {&train, &dev, &test}) {
-    for (const std::string& id : *list) {
-      all.utterances.emplace_back();
-      all.utterances.back().id = id;
-    }
-  }
-  const Splits splits = split_every_10th(all);
-  CHECK(ids(splits.train) == train);
-  CHECK(ids(splits.dev) == dev);
-  CHECK(ids(splits.test) == test);
-  CHECK(train.size() == 496);
-}
-
-TEST_CASE("Hash split: about the fractions, and stable when others come and go") {
-  const Prepared all = numbered(5000);
-  const Splits splits = split_by_hash(all, 0.1, 0.2);
-  CHECK(std::abs(static_cast<int>(splits.dev.size()) - 500) < 80);
-  CHECK(std::abs(static_cast<int>(splits.test.size()) - 1000) < 110);
-  CHECK(splits.train.size() + splits.dev.size() + splits.test.size() == 5000);
-  const Strings fewer = ids(split_by_hash(numbered(1000), 0.1, 0.2).test);
-  Strings first = ids(splits.test);
-  first.resize(fewer.size());
-  CHECK(fewer == first);
-  CHECK(split_by_hash(all, 0, 0).train.size() == 5000);
-  CHECK_THROWS_AS(split_by_hash(all, 0.5, 0.5), centroid::Error);
-  CHECK_THROWS_AS(split_by_hash(all, NAN, 0.5), centroid::Error);
-}
-
-TEST_CASE("Splits by speaker and by lists of ids") {
-  const Prepared all = numbered(6);
-  const Splits speakers = split_by_speaker(all, {}, {"even"});
-  CHECK(speakers.test.size() == 3);
-  CHECK(speakers.train.size() == 3);
-  CHECK_THAT(message_of([&] { split_by_speaker(all, {}, {"none"}); }),
-             Contains("speaker none") && Contains("even, odd"));
-  CHECK_THAT(message_of([&] { split_by_speaker(all, {"odd"}, {"odd"}); }),
-             Contains("for dev and for test"));
-
-  TempFolder folder;
-  const std::string dev = folder.write("dev", "u10002\n"),
-                    test = folder.write("test", "u10006\nu10003\n\n");
-  std::vector<Problem> bad;
-  const Splits lists = split_by_lists(all, "", dev, test, bad);
-  CHECK(bad.empty());
-  CHECK(ids(lists.dev) == Strings{"u10002"});
-  CHECK(ids(lists.test) == Strings{"u10003", "u10006"});
-  CHECK(lists.train.size() == 3);
-  const std::string train = folder.write("train", "u10001\nu99999\n");
-  split_by_lists(all, train, dev, test, bad);
-  REQUIRE(bad.size() == 3);
-  CHECK(bad[0].id == "u10004");
-  CHECK(bad[2].id == "u99999");
-  CHECK_THAT(message_of([&] { split_by_lists(all, train, train, "", bad); }),
-             Contains("listed twice"));
+TEST_CASE("Rows: quoted fields over several lines, and where they end", "[prepare]") {
+  const auto rows_of = [](const std::string& text, TableStyle style) {
+    LineReader lines(std::make_unique<std::istringstream>(text), "t");
+    RowReader rows(lines, style);
+    std::vector<Strings> all;
+    for (Strings row; rows.next(row);) all.push_back(row);
+    return all;
+  };
+  CHECK(rows_of("a,\"b\nc\",d\n\n\"\",\"\"\"\"\n", TableStyle::commas) ==
+        std::vector<Strings>{{"a", "b\nc", "d"}, {"", "\""}});
+  CHECK(rows_of("a\t\"b\"\n", TableStyle::tabs) == std::vector<Strings>{{"a", "\"b\""}});
+  CHECK(rows_of("a\t\"b\"\n", TableStyle::common_voice) == std::vector<Strings>{{"a", "b"}});
+  CHECK(rows_of("\"\t\"\"\t\"\"\"\n", TableStyle::common_voice) ==
+        std::vector<Strings>{{"\"", "", "\"\"\""}});
+  CHECK(rows_of("", TableStyle::commas).empty());
+  CHECK_THAT(message_of([&] { rows_of("a,b\nc,\"d\ne\n", TableStyle::commas); }),
+             Contains("t:2: a quoted field does not end"));
+  CHECK(style_of("a|b,c") == TableStyle::bars);
+  CHECK(style_of("a|b\tc") == TableStyle::tabs);
 }

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/audio/base64.h"
 #include "apps/audio/files.h"
 #include "apps/audio/text.h"
 #include "tests/apps/audio_support.h"
@@ -24,7 +25,7 @@ Utterance utterance(const std::string& text, Strings phones = {}) {
 
 }  // namespace
 
-TEST_CASE("Phones are numbered in sorted order after the blank") {
+TEST_CASE("Phones are numbered in sorted order after the blank", "[vocab]") {
   const Utterance a = utterance("x", {"t", "a", "sch", "a"}), b = utterance("y", {"b"});
   const Vocab vocab = build_vocab({a, b}, Unit::phones);
   CHECK(vocab.tokens() == Strings{"<blank>", "a", "b", "sch", "t"});
@@ -35,7 +36,7 @@ TEST_CASE("Phones are numbered in sorted order after the blank") {
   CHECK(vocab.encode(utterance("")).empty());
 }
 
-TEST_CASE("Characters are code points, with <space> between words") {
+TEST_CASE("Characters are code points, with <space> between words", "[vocab]") {
   const Utterance u = utterance(" Ёж  и\tя ");
   const Vocab exact = build_vocab({u}, Unit::characters);
   CHECK(exact.tokens() == Strings{"<blank>", "<space>", "Ё", "ж", "и", "я"});
@@ -47,14 +48,14 @@ TEST_CASE("Characters are code points, with <space> between words") {
   CHECK(build_vocab({utterance("ab")}, Unit::characters).tokens() == Strings{"<blank>", "a", "b"});
 }
 
-TEST_CASE("Words are separated by any white space") {
+TEST_CASE("Words are separated by any white space", "[vocab]") {
   const Utterance u = utterance("press one\n press  two");
   const Vocab vocab = build_vocab({u}, Unit::words);
   CHECK(vocab.tokens() == Strings{"<blank>", "one", "press", "two"});
   CHECK(vocab.text(vocab.decode(vocab.encode(u))) == "press one press two");
 }
 
-TEST_CASE("An unknown symbol is named with its utterance") {
+TEST_CASE("An unknown symbol is named with its utterance", "[vocab]") {
   const Vocab vocab = build_vocab({utterance("abc")}, Unit::characters);
   CHECK_THAT(message_of([&] { vocab.encode(utterance("abд")); }),
              Contains("utterance u1") && Contains("\"д\""));
@@ -66,10 +67,10 @@ TEST_CASE("An unknown symbol is named with its utterance") {
   CHECK_THROWS_AS(Vocab(Unit::words, {""}), centroid::Error);
   CHECK_THROWS_AS(Vocab(Unit::words, {"<blank>"}), centroid::Error);
   CHECK_THAT(message_of([] { unit_from("letters"); }),
-             Contains("phones, characters or words, got letters"));
+             Contains("phones, characters, words or subwords, got letters"));
 }
 
-TEST_CASE("A vocabulary survives its file, and a wrong file is named") {
+TEST_CASE("A vocabulary survives its file, and a wrong file is named", "[vocab]") {
   TempFolder folder;
   const Vocab vocab = build_vocab({utterance("Ёж и я")}, Unit::characters, true);
   write_vocab(folder / "vocab.json", vocab);
@@ -86,7 +87,131 @@ TEST_CASE("A vocabulary survives its file, and a wrong file is named") {
   says(R"({"unit": "phones", "tokens": ["<blank>", "a", "a"]})", "a appears twice");
 }
 
-TEST_CASE("UTF-8 is checked strictly") {
+TEST_CASE("Base64: every length, and text that is none", "[vocab]") {
+  CHECK(to_base64("") == "");
+  CHECK(to_base64("f") == "Zg==");
+  CHECK(to_base64("fo") == "Zm8=");
+  CHECK(to_base64("foobar") == "Zm9vYmFy");
+  std::string bytes;
+  for (int i = 0; i < 300; ++i) {
+    CHECK(from_base64(to_base64(bytes)) == bytes);
+    bytes += static_cast<char>(37 * i);
+  }
+  for (const char* bad : {"Zg=", "Z", "Zg=a", "Z===", "====", "Zh==", "Zm9=", "Z g=", "Zg==Zg=="}) {
+    CHECK_THAT(message_of([&] { from_base64(bad); }), Contains("base64"));
+  }
+}
+
+TEST_CASE("Pieces of words are joined, in any build", "[vocab]") {
+  CHECK(join_pieces({"▁go", "▁o", "n"}) == "go on");
+  CHECK(join_pieces({"go", "▁", "▁", "on", "▁"}) == "go on");
+  CHECK(join_pieces({}) == "");
+  CHECK(join_pieces({"▁", "<0xD0>", "<0xB6>", "a", "<0xD0>", "b", "<0xXX>"}) == "жa\uFFFDb<0xXX>");
+}
+
+#ifdef CENTROID_HAVE_SENTENCEPIECE
+
+namespace {
+
+const Strings& sentences() {
+  static const Strings all = [] {
+    Strings made;
+    for (const char* a : {"press", "dial", "say", "enter"}) {
+      for (const char* b : {"one", "two", "three", "the number", "the extension"}) {
+        for (const char* c : {"now", "again", "please"}) {
+          made.push_back(std::string(a) + " " + b + " " + c);
+        }
+      }
+    }
+    return made;
+  }();
+  return all;
+}
+
+std::shared_ptr<const Subwords> train(SubwordOptions options) {
+  size_t at = 0;
+  return Subwords::train(
+      [&](std::string& sentence) {
+        if (at == sentences().size()) return false;
+        sentence = sentences()[at++];
+        return true;
+      },
+      options);
+}
+
+}  // namespace
+
+TEST_CASE("Sub-words: as many as asked for, cut and joined without loss", "[vocab]") {
+  for (const char* type : {"unigram", "bpe"}) {
+    SubwordOptions options;
+    options.size = 40;
+    options.type = type;
+    const auto model = train(options);
+    CHECK(model->pieces().size() == 40);
+    const Vocab vocab(model);
+    CHECK(vocab.size() == 41);
+    CHECK(vocab.unit() == Unit::subwords);
+    int64_t pieces = 0, letters = 0;
+    for (const std::string& sentence : sentences()) {
+      const Utterance u = utterance("  " + sentence + " ");
+      const auto ids = vocab.encode(u);
+      CHECK(vocab.text(vocab.decode(ids)) == sentence);
+      pieces += static_cast<int64_t>(ids.size());
+      letters += static_cast<int64_t>(sentence.size());
+    }
+    CHECK(pieces < letters / 2);
+    CHECK(train(options)->bytes() == model->bytes());
+    CHECK_THAT(message_of([&] { vocab.encode(utterance("press жа")); }),
+               Contains("not in the voc"));
+    CHECK_THAT(message_of([&] { vocab.encode(utterance("press ▁")); }), Contains("U+2581"));
+    CHECK(vocab.encode(utterance("")).empty());
+    options.required_characters = "ж";
+    CHECK(Vocab(train(options)).encode(utterance("ж")).size() >= 1);
+  }
+  CHECK_THAT(message_of([] { train({.size = 100000}); }), Contains("sub-words: training: "));
+  CHECK_THAT(message_of([] { train({.size = 3}); }), Contains("sub-words: training: "));
+  CHECK_THAT(message_of([] { train({.size = 40, .type = "word"}); }), Contains("unigram or bpe"));
+  CHECK_THAT(message_of([] { Subwords::train([](std::string&) { return false; }, {}); }),
+             Contains("got none"));
+  CHECK_THAT(message_of([] { Subwords("no model"); }), Contains("expected a model"));
+  CHECK_THAT(message_of([] { Subwords(""); }), Contains("no bytes"));
+  CHECK_THAT(message_of([] { symbols(utterance("a"), Unit::subwords); }), Contains("vocabulary"));
+}
+
+TEST_CASE("A vocabulary of sub-words carries its model", "[vocab]") {
+  TempFolder folder;
+  const Vocab vocab(train({.size = 40}), true);
+  write_vocab(folder / "vocab.json", vocab);
+  const Vocab again = read_vocab(folder / "vocab.json");
+  CHECK(again == vocab);
+  CHECK(again.encode(utterance("PRESS one")) == vocab.encode(utterance("press one")));
+  nlohmann::json json = vocab;
+  const auto says = [&](const char* key, const nlohmann::json& value, const std::string& what) {
+    nlohmann::json bad = json;
+    bad[key] = value;
+    CHECK_THAT(message_of([&] { bad.get<Vocab>(); }), Contains(what));
+  };
+  std::string model = json["subword_model"];
+  says("subword_model", model.substr(0, model.size() / 8 * 4), "damaged");
+  says("subword_model", "???", "base64");
+  says("subword_model", 3, "expected {");
+  says("subword_hash", "0", "damaged");
+  says("tokens", Strings{"<blank>", "a"}, "not the 40 pieces");
+}
+
+#else
+
+TEST_CASE("Builds without SentencePiece join sub-words but do not cut", "[vocab]") {
+  CHECK_FALSE(Subwords::available());
+  CHECK_THAT(message_of([] { Subwords("bytes"); }), Contains("libsentencepiece-dev"));
+  const Vocab vocab(std::make_shared<Subwords>("bytes", Strings{"▁go", "▁on"}));
+  CHECK(vocab.text(vocab.decode({1, 2})) == "go on");
+  CHECK_THAT(message_of([&] { vocab.encode(utterance("go")); }), Contains("libsentencepiece-dev"));
+}
+
+#endif
+
+TEST_CASE("UTF-8 is checked strictly", "[vocab]") {
   CHECK(valid_utf8(""));
   CHECK(valid_utf8("aё漢😀"));
   for (const char* bad : {"\x80", "\xC0\xAF", "\xC3", "\xE0\x80\xAF", "\xED\xA0\x80",
@@ -101,8 +226,14 @@ TEST_CASE("UTF-8 is checked strictly") {
   CHECK_THROWS_AS(to_utf8(0xD800), centroid::Error);
 }
 
-TEST_CASE("Letter case and punctuation of several scripts") {
+TEST_CASE("Letter case and punctuation of several scripts", "[vocab]") {
   CHECK(lowercase("ÀÉ×ß ŁŽŸ ΑΏΣ АЯЁЇ ԱՖ Az09") == "àé×ß łžÿ αώσ аяёї աֆ az09");
+  CHECK(uppercase("àé×ß łžÿ αώσς аяёї աֆ az09") == "ÀÉ×ß ŁŽŸ ΑΏΣΣ АЯЁЇ ԱՖ AZ09");
+  CHECK(lowercase("İıI") == "iıi");
+  for (char32_t c = 0x20; c < 0x1F00; ++c) {  // every letter that has a lower case comes back
+    if (c >= 0xD800 || lowercase(to_utf8(c)) == to_utf8(c) || c == 0x130) continue;
+    CHECK(uppercase(lowercase(to_utf8(c))) == to_utf8(c));
+  }
   CHECK(strip_punctuation("\"Don't\" -- stop, серо-карие... «да»! 3.5 'x'") ==
         "Don't stop серо карие да 35 x");
   CHECK(strip_punctuation("…!? 。「」") == "");
