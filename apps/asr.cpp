@@ -12,5 +12,6 @@ int main(int argc, char** argv) {
   register_train(app);
   register_eval(app);
   register_transcribe(app);
+  register_align(app);
   return run_app(argc, argv, app, asr_presets());
 }

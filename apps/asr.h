@@ -13,6 +13,7 @@ void register_features(CLI::App& app);    ///< sound files -> log-mel features a
 void register_train(CLI::App& app);       ///< manifests -> a trained recogniser
 void register_eval(CLI::App& app);        ///< error rates of a recogniser on a manifest
 void register_transcribe(CLI::App& app);  ///< sound files -> text
+void register_align(CLI::App& app);       ///< transcripts -> their symbols and words in time
 
 /// The named settings of `asr train --preset`.
 const Presets& asr_presets();

@@ -84,6 +84,10 @@ class Fbank {
 
   const FbankOptions& options() const { return options_; }
 
+  /// Samples of a frame, and from one frame to the next.
+  int64_t frame_length() const { return length_; }
+  int64_t frame_shift() const { return shift_; }
+
   /// Columns of the result.
   int64_t columns() const { return options_.bins + (options_.use_energy ? 1 : 0); }
 

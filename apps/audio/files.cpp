@@ -56,7 +56,10 @@ std::string read_text(const std::string& path) {
 }
 
 std::vector<std::string> read_lines(const std::string& path) {
-  const std::string bytes = read_text(path);
+  return split_lines(read_text(path), path);
+}
+
+std::vector<std::string> split_lines(std::string_view bytes, const std::string& path) {
   std::string_view rest = bytes;
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
   std::vector<std::string> lines;
