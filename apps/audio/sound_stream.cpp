@@ -62,7 +62,7 @@ class Resampler {
       CENTROID_CHECK(code == 0, path_, ": resampling: ", src_strerror(code));
       used += static_cast<size_t>(job.input_frames_used);
       out.resize(have + static_cast<size_t>(job.output_frames_gen));
-    } while (used < in.size() || job.output_frames_gen == static_cast<long>(room));
+    } while (used < in.size() || job.output_frames_gen > 0);
 #else
     static_cast<void>(last);
     out = in;
