@@ -115,6 +115,10 @@ class Fbank {
   int64_t columns() const { return feature_columns(options_); }
   const FbankOptions& options() const { return options_; }
 
+  /// Samples of a frame, and from one frame to the next.
+  int64_t frame_length() const { return length_; }
+  int64_t frame_shift() const { return shift_; }
+
  private:
   struct Triangle {
     int first = 0;  // FFT bin of weights[0]

@@ -58,6 +58,9 @@ class LineReader {
 /// line.
 std::vector<std::string> read_lines(const std::string& path);
 
+/// The same of bytes; `name` stands for the file in messages.
+std::vector<std::string> split_lines(std::string_view bytes, const std::string& name);
+
 /// One line of a file, without white space at its ends, and its number from 1.
 struct Line {
   size_t number;

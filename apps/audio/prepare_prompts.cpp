@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/audio/ctm.h"
 #include "apps/audio/files.h"
 #include "apps/audio/prepare.h"
 #include "tensor/error.h"
@@ -45,23 +46,11 @@ Utterance parse_prompt(const std::string& line) {
   return u;
 }
 
-/// The phones of an xwaves label file: after the line `#`, lines END_SECONDS COLOUR PHONE.
+/// The phones of a label file.
 std::vector<std::string> read_labels(const std::string& path, bool keep_pauses) {
-  const std::vector<Line> lines = read_entries(path);
-  const auto header =
-      std::find_if(lines.begin(), lines.end(), [](const Line& line) { return line.text == "#"; });
-  CENTROID_CHECK(header != lines.end(), path, ": expected a header that ends with a line #");
   std::vector<std::string> phones;
-  double previous = 0;
-  for (auto line = header + 1; line != lines.end(); ++line) {
-    const std::vector<std::string> parts = split_words(line->text);
-    double end = 0;
-    CENTROID_CHECK(parts.size() >= 3 && parse_number(parts[0], &end), path, ":", line->number,
-                   ": expected END_SECONDS COLOUR PHONE, got ", line->text);
-    CENTROID_CHECK(end >= previous, path, ":", line->number, ": the labels go back in time, from ",
-                   previous, " s to ", end, " s");
-    previous = end;
-    if (keep_pauses || parts[2] != "pau") phones.push_back(parts[2]);
+  for (const TimedWord& segment : read_lab(path)) {
+    if (keep_pauses || segment.text != "pau") phones.push_back(segment.text);
   }
   return phones;
 }

@@ -227,6 +227,14 @@ double sound_duration(const std::string& path) {
 #endif
 }
 
+void check_sound_header(const std::string& path) {
+#ifdef CENTROID_HAVE_SNDFILE
+  OpenSound sound(path);
+#else
+  load_sound(path);
+#endif
+}
+
 Sound resample(const Sound& sound, int rate) {
   CENTROID_CHECK(sound.rate > 0 && rate > 0, "resample: expected sample rates above 0, got ",
                  sound.rate, " and ", rate);

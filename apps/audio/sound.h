@@ -29,6 +29,9 @@ Sound load_sound(const std::string& path, int rate = 0, double offset = 0, doubl
 /// a truncated file only WAV is recognised here; load_sound recognises the others.
 double sound_duration(const std::string& path);
 
+/// Throws as load_sound does for what the header of a file tells: not a sound, empty, cut short.
+void check_sound_header(const std::string& path);
+
 /// The same sound at another rate (libsamplerate, best sinc). Throws for a rate below 1 or a ratio
 /// beyond 256.
 Sound resample(const Sound& sound, int rate);

@@ -12,7 +12,6 @@ namespace centroid::audio {
 
 namespace {
 
-const std::string kSpace = "<space>";
 const std::string kBlankName = "<blank>";
 
 constexpr std::pair<Unit, const char*> kUnits[] = {{Unit::phones, "phones"},

@@ -13,6 +13,9 @@
 
 namespace centroid::audio {
 
+/// The symbol between words of a vocabulary of characters.
+inline const std::string kSpace = "<space>";
+
 /// What one symbol is.
 enum class Unit {
   phones,      ///< the utterance's phones
