@@ -68,6 +68,11 @@ TEST_CASE("A feature cache gives back what was written", "[cache]") {
   CHECK_THROWS_AS(wrong.add({0, 5, {}}), centroid::Error);
 }
 
+TEST_CASE("The format of feature caches is what it was", "[cache]") {
+  TempFolder dir;
+  CHECK(slurp(write_examples(dir)) == slurp("tests/data/small.features"));
+}
+
 TEST_CASE("No changed, missing or added byte of a feature cache passes", "[cache]") {
   TempFolder dir;
   const std::string bytes = slurp(write_examples(dir));
@@ -76,7 +81,6 @@ TEST_CASE("No changed, missing or added byte of a feature cache passes", "[cache
     for (const int bit : {0, 3, 7}) {
       std::string bad = bytes;
       bad[i] = static_cast<char>(bad[i] ^ 1 << bit);
-      // The key is what the caller compares; it is covered by the checksum as well.
       INFO("byte " << i << ", bit " << bit);
       CHECK(refused(bad));
     }

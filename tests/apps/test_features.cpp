@@ -282,6 +282,100 @@ TEST_CASE("Filterbank options survive JSON, and wrong JSON is named") {
   says("[1]", "object");
 }
 
+TEST_CASE("Options of cepstra are checked, and stored only where they are not the defaults",
+          "[features]") {
+  const auto says = [](auto change, const char* what) {
+    FbankOptions o;
+    o.type = FeatureType::mfcc;
+    change(o);
+    CHECK_THAT(message_of([&] { Fbank{o}; }), Contains(what));
+  };
+  says([](auto& o) { o.num_ceps = 0; }, "num_ceps: expected 1 to 40 (bins), got 0");
+  says([](auto& o) { o.num_ceps = 41; }, "num_ceps");
+  says([](auto& o) { o.use_log_fbank = false; }, "use_log_fbank");
+  says([](auto& o) { o.cepstral_lifter = -1; }, "cepstral_lifter");
+  says([](auto& o) { o.blackman_coeff = NAN; }, "blackman_coeff");
+  says([](auto& o) { o.round_to_power_of_two = false, o.frame_length_ms = 25.0625; },
+       "even number of samples, got 401");
+  FbankOptions o;
+  CHECK_FALSE(nlohmann::json(o).contains("type"));
+  CHECK_FALSE(nlohmann::json(o).contains("num_ceps"));
+  o.type = FeatureType::mfcc;
+  o.window = Window::sine;
+  o.blackman_coeff = 0.5;
+  o.round_to_power_of_two = o.raw_energy = false;
+  o.htk_compat = true;
+  o.num_ceps = 20;
+  o.cepstral_lifter = 0;
+  CHECK(nlohmann::json(o).get<FbankOptions>() == o);
+  CHECK(feature_columns(o) == 20);
+  CHECK_THAT(message_of([] { feature_type_from("plp"); }), Contains("fbank or mfcc"));
+}
+
+TEST_CASE("Centred frames exist for every sound of half a shift, whatever its length",
+          "[features]") {
+  FbankOptions o;
+  o.snip_edges = false;
+  const Fbank fbank(o);
+  CHECK(fbank.frames(79) == 0);
+  CHECK_THAT(message_of([&] { fbank(noise(79, 16000)); }), Contains("79 samples"));
+  CHECK_THROWS_AS(fbank(Sound{{}, 16000}), centroid::Error);
+  for (const size_t n : {80, 81, 200, 399}) check_against_reference(noise(n, 16000), o);
+}
+
+TEST_CASE("Deltas are slopes, and those of slopes; ends are repeated", "[features]") {
+  Features line{9, 2, {}};
+  for (int t = 0; t < 9; ++t) {
+    line.data.push_back(static_cast<float>(3 * t));
+    line.data.push_back(static_cast<float>(t * t));
+  }
+  const Features d = add_deltas(line, {2, 1});
+  CHECK(d.bins == 6);
+  CHECK(d.row(4)[0] == 12);
+  CHECK(d.row(4)[2] == 3);  // the slope of 3 t
+  CHECK(d.row(4)[3] == 8);  // of t^2 at 4
+  CHECK(d.row(4)[4] == 0);
+  CHECK(d.row(4)[5] == 2);     // its second derivative
+  CHECK(d.row(0)[2] == 1.5f);  // half a step: the frame before the first equals it
+  CHECK(add_deltas(line, {0, 2}).data == line.data);
+  CHECK(add_deltas({0, 2, {}}, {2, 2}).bins == 6);
+  const Features one = add_deltas({1, 1, {5}}, {2, 3});
+  CHECK(one.data[0] == 5);
+  CHECK(one.data[1] == Approx(0).margin(1e-6));
+  CHECK_THROWS_AS(add_deltas(line, {-1, 2}), centroid::Error);
+  CHECK_THROWS_AS(add_deltas(line, {1, 0}), centroid::Error);
+  const DeltaOptions o{2, 5};
+  CHECK(nlohmann::json(o).get<DeltaOptions>() == o);
+  CHECK_THROWS_AS(nlohmann::json::parse(R"({"orders": 1})").get<DeltaOptions>(), centroid::Error);
+}
+
+TEST_CASE("Statistics of parts, merged, are those of the whole", "[features]") {
+  Rng rng(3, "stats");
+  StatsAccumulator whole, merged;
+  for (const int64_t frames : {5, 1, 0, 40, 7}) {
+    Features f{frames, 3, {}};
+    for (int64_t i = 0; i < 3 * frames; ++i) {
+      f.data.push_back(static_cast<float>(100 + rng.normal()));
+    }
+    whole.add(f);
+    StatsAccumulator part;
+    part.add(f);
+    merged.merge(part);
+  }
+  CHECK(merged.frames() == 53);
+  merged.merge({});
+  for (int b = 0; b < 3; ++b) {
+    CHECK(merged.finish().mean[b] == Approx(whole.finish().mean[b]));
+    CHECK(merged.finish().stddev[b] == Approx(whole.finish().stddev[b]));
+  }
+  StatsAccumulator other;
+  other.add({1, 2, {1, 2}});
+  CHECK_THROWS_AS(merged.merge(other), centroid::Error);
+  Features f{2, 3, {1, 2, 3, 4, 5, 6}};
+  apply(GlobalStats{{1, 1, 1}, {2, 2, 2}}, f, false);
+  CHECK(f.data == std::vector<float>{0, 1, 2, 3, 4, 5});
+}
+
 TEST_CASE("One Fbank serves several threads") {
   const Fbank fbank{FbankOptions{}};
   const Sound sound = noise(4000, 16000);
