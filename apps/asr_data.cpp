@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "nn/loss.h"
 #include "tensor/parallel.h"
 
 namespace centroid::asr {
@@ -75,12 +74,14 @@ audio::Features Dataset::features(int64_t i) const {
   return cache_[i].frames > 0 ? cache_[i] : compute(i);
 }
 
-std::vector<std::string> Dataset::check_feasible(int64_t subsampling, bool drop) {
+std::vector<std::string> Dataset::check_feasible(
+    int64_t subsampling, bool drop,
+    const std::function<int64_t(const std::vector<int32_t>&)>& min_frames) {
   std::vector<int64_t> bad;
   std::string text;
   for (int64_t i = 0; i < size(); ++i) {
     const int64_t have = nn::ConvSubsampling::output_length(frames_[i], subsampling);
-    const int64_t need = nn::ctc_min_frames(labels_[i]);
+    const int64_t need = min_frames(labels_[i]);
     if (need <= have) continue;
     bad.push_back(i);
     if (bad.size() <= 10) {

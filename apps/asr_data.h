@@ -1,6 +1,7 @@
 #pragma once
 // Utterances as batches: features computed once (or again and again where memory is short), labels,
 // augmentation, and batches made ahead of time.
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@ class Dataset {
   int64_t size() const { return static_cast<int64_t>(utterances_.size()); }
   const audio::Utterance& utterance(int64_t i) const { return utterances_[i]; }
   const std::vector<int32_t>& labels(int64_t i) const { return labels_[i]; }
+  const std::vector<std::vector<int32_t>>& labels() const { return labels_; }
   /// Input frames of each utterance by its duration: for batching.
   const std::vector<int64_t>& frames() const { return frames_; }
   double seconds() const;
@@ -34,8 +36,11 @@ class Dataset {
   audio::Features features(int64_t i) const;
 
   /// Throws, naming up to ten of them, if there are utterances whose labels need more output frames
-  /// than they have after `subsampling`. With `drop`, removes them instead and returns their ids.
-  std::vector<std::string> check_feasible(int64_t subsampling, bool drop);
+  /// (`min_frames`, of the loss) than they have after `subsampling`. With `drop`, removes them
+  /// instead and returns their ids.
+  std::vector<std::string> check_feasible(
+      int64_t subsampling, bool drop,
+      const std::function<int64_t(const std::vector<int32_t>&)>& min_frames);
 
  private:
   audio::Features compute(int64_t i) const;

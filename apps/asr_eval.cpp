@@ -34,7 +34,9 @@ void EvalCommand::run() const {
   set.load();
   const audio::Unit unit = score == "auto" ? trained.vocab.unit() : audio::unit_from(score);
   const auto begin = std::chrono::steady_clock::now();
-  const asr::Evaluation result = asr::evaluate(*trained.model, set, trained.vocab, unit);
+  const auto criterion = asr::read_criterion(trained.loss, trained.vocab.size());
+  const asr::Evaluation result =
+      asr::evaluate(*trained.model, *criterion, set, trained.vocab, unit);
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (common.json) {

@@ -1,8 +1,6 @@
 #include "apps/asr_evaluate.h"
 
-#include "apps/audio/decode.h"
 #include "apps/audio/files.h"
-#include "nn/loss.h"
 
 namespace centroid::asr {
 
@@ -26,8 +24,8 @@ std::vector<std::string> score_symbols(const std::vector<std::string>& symbols,
   return audio::split_words(vocab.text(symbols));
 }
 
-Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
-                    audio::Unit unit) {
+Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset& data,
+                    const audio::Vocab& vocab, audio::Unit unit) {
   NoGrad no_grad;
   Evaluation result;
   result.utterances.resize(data.size());
@@ -37,15 +35,13 @@ Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& 
     const SpeechBatch batch = collect(data, indices);
     const auto [x, lengths] = batch.input();
     const auto [logits, out_lengths] = model.forward(x, lengths, {});
-    nn::CtcOptions ctc;
-    ctc.reduction = nn::Reduction::sum;
-    ctc.zero_infeasible = true;  // the error rate still counts such an item
-    loss += nn::ctc(logits, out_lengths, batch.labels, ctc).item();
+    // The error rate still counts an item that is infeasible.
+    loss +=
+        criterion.loss(logits, out_lengths, batch.labels, nn::Reduction::sum, true, true).item();
     const int64_t stride = logits.size(1) * logits.size(2);
     const Tensor host_logits = raw::to(logits, Device{});
     for (size_t b = 0; b < indices.size(); ++b) {
-      const auto tokens =
-          audio::greedy_ctc(host_logits.data<float>() + b * stride, out_lengths[b], vocab.size());
+      const auto tokens = criterion.decode(host_logits.data<float>() + b * stride, out_lengths[b]);
       const auto ref = vocab.decode(batch.labels[b]), hyp = vocab.decode(audio::ids_of(tokens));
       auto alignment =
           audio::align(score_symbols(ref, vocab, unit), score_symbols(hyp, vocab, unit));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "apps/asr_data.h"
+#include "apps/asr_loss.h"
 #include "apps/asr_model.h"
 #include "apps/audio/score.h"
 
@@ -16,7 +17,7 @@ struct ScoredUtterance {
 
 struct Evaluation {
   audio::ErrorRate errors;
-  double loss = 0;                          ///< CTC, per label
+  double loss = 0;                          ///< the criterion's, per label
   double seconds = 0;                       ///< of sound
   std::vector<ScoredUtterance> utterances;  ///< in the order of the manifest
 };
@@ -24,10 +25,10 @@ struct Evaluation {
 /// What one symbol of an error rate is; `PER`, `CER` or `WER` names the rate.
 std::string rate_name(audio::Unit unit);
 
-/// Greedy decoding of every utterance, scored in `unit`: the vocabulary's own, or words where it
-/// has characters. Throws for units that the vocabulary cannot give.
-Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
-                    audio::Unit unit);
+/// Every utterance decoded as its criterion does, scored in `unit`: the vocabulary's own, or words
+/// where it has characters. Throws for units that the vocabulary cannot give.
+Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset& data,
+                    const audio::Vocab& vocab, audio::Unit unit);
 
 /// Symbols in `unit`, made of the vocabulary's symbols.
 std::vector<std::string> score_symbols(const std::vector<std::string>& symbols,

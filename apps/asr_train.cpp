@@ -10,7 +10,6 @@
 #include "apps/common/args.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/train_loop.h"
-#include "nn/loss.h"
 
 namespace centroid::apps {
 
@@ -24,6 +23,7 @@ struct TrainCommand {
   std::string train_manifest, dev_manifest, vocab_file;
   asr::FrontEnd front_end;
   asr::RecognizerOptions model;
+  asr::LossOptions loss;
   std::string positions = "rotary";
   nn::BatchOptions batches;
   audio::SpecAugmentOptions augment;
@@ -118,6 +118,7 @@ void TrainCommand::add_options() {
   add_run_options(*sub, run_options);
   add_data_options();
   add_model_options();
+  asr::add_loss_options(*sub, loss);
   add_fbank_options(*sub, front_end.fbank);
   add_train_options(*sub, train);
   add_common_options(*sub, common);
@@ -159,10 +160,13 @@ void TrainCommand::run() {
   const audio::Vocab vocab = audio::read_vocab(vocab_file);
   model.encoder.positions = nn::parse_positions(positions);
   model.columns = front_end.columns();
-  model.classes = vocab.size();
 
   asr::Dataset data(train_manifest, front_end, vocab, cache_mib);
-  for (const std::string& id : data.check_feasible(model.subsampling, drop_infeasible)) {
+  const auto criterion = asr::make_criterion(loss, vocab.size(), data.labels());
+  model.classes = criterion->outputs();
+  const auto min_frames = [&](const auto& labels) { return criterion->min_frames(labels); };
+  for (const std::string& id :
+       data.check_feasible(model.subsampling, drop_infeasible, min_frames)) {
     std::fprintf(stderr, "left out, too short for its transcript: %s\n", id.c_str());
   }
   data.load();
@@ -193,6 +197,7 @@ void TrainCommand::run() {
   task.seek = seek;
   task.config = options_json(*sub);
   task.texts = asr::checkpoint_texts(recognizer, front_end, vocab);
+  task.texts["loss"] = criterion->text();
   task.unit = "utt";
   task.next_loss = [&] {
     const asr::SpeechBatch batch = stream->next();
@@ -200,7 +205,8 @@ void TrainCommand::run() {
     const auto [x, lengths] = batch.input();
     const auto [logits, out_lengths] = recognizer.forward(x, lengths, {true, &dropout, {}});
     TrainBatch result;
-    result.loss = nn::ctc(logits, out_lengths, batch.labels);
+    result.loss =
+        criterion->loss(logits, out_lengths, batch.labels, nn::Reduction::mean, false, false);
     result.items = batch.ids;
     result.units = static_cast<double>(batch.ids.size());
     result.seconds = batch.seconds;
@@ -208,7 +214,7 @@ void TrainCommand::run() {
   };
   if (dev) {
     task.evaluate = [&] {
-      const asr::Evaluation e = asr::evaluate(recognizer, *dev, vocab, vocab.unit());
+      const asr::Evaluation e = asr::evaluate(recognizer, *criterion, *dev, vocab, vocab.unit());
       const std::string rate = "dev_" + asr::rate_name(vocab.unit());
       return Evaluation{{{"dev_loss", e.loss}, {rate, e.errors.rate()}}, e.errors.rate()};
     };
@@ -231,7 +237,7 @@ void TrainCommand::run() {
 
 void register_train(CLI::App& app) {
   auto command = std::make_shared<TrainCommand>();
-  command->sub = app.add_subcommand("train", "Train a recogniser with CTC");
+  command->sub = app.add_subcommand("train", "Train a recogniser with CTC or LF-MMI");
   command->train.optimizer.lr = 1.5e-3;
   command->train.optimizer.weight_decay = 0.01;
   command->train.schedule.warmup = 200;

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/asr.h"
+#include "apps/asr_loss.h"
 #include "apps/asr_model.h"
-#include "apps/audio/decode.h"
 #include "apps/common/args.h"
 #include "autograd/node.h"
 
@@ -32,7 +32,8 @@ struct Transcript {
   double seconds = 0;
 };
 
-Transcript transcribe(asr::TrainedRecognizer& recognizer, const std::string& file) {
+Transcript transcribe(asr::TrainedRecognizer& recognizer, const asr::Criterion& criterion,
+                      const std::string& file) {
   NoGrad no_grad;
   const audio::Sound sound = audio::load_sound(file, recognizer.front_end.fbank.rate);
   const audio::Features features = recognizer.front_end(sound);
@@ -40,8 +41,7 @@ Transcript transcribe(asr::TrainedRecognizer& recognizer, const std::string& fil
   const auto [logits, out_lengths] = recognizer.model->forward(x, lengths, {});
   Transcript result;
   const Tensor host_logits = raw::to(logits, Device{});
-  result.tokens =
-      audio::greedy_ctc(host_logits.data<float>(), out_lengths[0], recognizer.vocab.size());
+  result.tokens = criterion.decode(host_logits.data<float>(), out_lengths[0]);
   result.symbols = recognizer.vocab.decode(audio::ids_of(result.tokens));
   result.text = recognizer.vocab.text(result.symbols);
   result.seconds = sound.seconds();
@@ -61,9 +61,10 @@ json to_json(const Transcript& t, const std::string& file, double frame) {
 void TranscribeCommand::run() const {
   apply(common);
   asr::TrainedRecognizer recognizer = asr::load_recognizer(model, attention);
+  const auto criterion = asr::read_criterion(recognizer.loss, recognizer.vocab.size());
   const double frame = recognizer.frame_seconds();
   for (const std::string& file : files) {
-    const Transcript t = transcribe(recognizer, file);
+    const Transcript t = transcribe(recognizer, *criterion, file);
     if (common.json) {
       std::cout << to_json(t, file, frame).dump() << "\n";
       continue;
