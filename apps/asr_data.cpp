@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "nn/loss.h"
@@ -38,6 +39,12 @@ audio::Utterance Dataset::utterance(int64_t i) const {
   audio::Utterance u = source_->utterance(rows_[i]);
   if (u.duration == 0) u.duration = seconds_[i];
   return u;
+}
+
+std::vector<std::vector<int32_t>> Dataset::labels() const {
+  std::vector<std::vector<int32_t>> all;
+  for (int64_t i = 0; i < size(); ++i) all.push_back(labels(i));
+  return all;
 }
 
 std::vector<int64_t> Dataset::frames(const Augmentation& augmentation) const {
@@ -130,13 +137,17 @@ audio::Features Dataset::features(int64_t i, const audio::Utterance& u,
   return result;
 }
 
-std::vector<std::string> Dataset::check_feasible(int64_t subsampling, bool drop) {
+std::vector<std::string> Dataset::check_feasible(int64_t subsampling, bool drop,
+                                                 const MinFrames& min_frames) {
   subsampling_ = subsampling;
   std::vector<std::string> bad;
   std::string text;
   int64_t kept = 0;
   for (int64_t i = 0; i < size(); ++i) {
     const int64_t have = nn::ConvSubsampling::output_length(frames_[i], subsampling);
+    const int64_t needed = min_frames ? min_frames(labels(i)) : needed_[i];
+    // -1: no number of frames is enough.
+    needed_[i] = needed < 0 ? std::numeric_limits<int32_t>::max() : static_cast<int32_t>(needed);
     if (needed_[i] <= have) {
       rows_[kept] = rows_[i];
       frames_[kept] = frames_[i];

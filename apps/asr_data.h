@@ -1,6 +1,7 @@
 #pragma once
 // Utterances as batches: features computed once (or again and again where memory is short or the
 // sound itself is changed), labels, augmentation, and batches made ahead of time.
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,8 @@ class Dataset {
   audio::Utterance utterance(int64_t i) const;
   std::vector<int32_t> labels(int64_t i) const { return vocab_.encode(utterance(i)); }
   std::vector<int32_t> labels(const audio::Utterance& u) const { return vocab_.encode(u); }
+  /// Of all utterances, in order.
+  std::vector<std::vector<int32_t>> labels() const;
   /// Input frames of each utterance by its duration: for batching.
   const std::vector<int64_t>& frames() const { return frames_; }
   /// The same for `augmentation`: at the slowest speed that can be drawn, so that a batch never has
@@ -60,8 +63,11 @@ class Dataset {
                            uint64_t seed, int64_t epoch) const;
 
   /// Throws, naming up to ten of them, if there are utterances whose labels need more output frames
-  /// than they have after `subsampling`. With `drop`, removes them instead and returns their ids.
-  std::vector<std::string> check_feasible(int64_t subsampling, bool drop);
+  /// (`min_frames`, of the loss; CTC's without it) than they have after `subsampling`. With `drop`,
+  /// removes them instead and returns their ids.
+  using MinFrames = std::function<int64_t(const std::vector<int32_t>&)>;
+  std::vector<std::string> check_feasible(int64_t subsampling, bool drop,
+                                          const MinFrames& min_frames = {});
 
  private:
   audio::Features compute(int64_t i) const;

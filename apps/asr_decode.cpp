@@ -1,6 +1,7 @@
 #include "apps/asr_decode.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "apps/audio/files.h"
 #include "apps/audio/nbest.h"
@@ -27,8 +28,10 @@ ordered_json timed_json(const std::vector<audio::TimedWord>& items, const char* 
 
 }  // namespace
 
-Decoder::Decoder(DecodeOptions options, const audio::Vocab& vocab)
-    : options_(std::move(options)), vocab_(vocab) {
+Decoder::Decoder(DecodeOptions options, const audio::Vocab& vocab, const Criterion* criterion)
+    : options_(std::move(options)),
+      vocab_(vocab),
+      other_(criterion && !criterion->is_ctc() ? criterion : nullptr) {
   const bool constrained = !options_.lexicon.empty() || options_.lm_words;
   CENTROID_CHECK(!options_.lm_words || !options_.lm.empty(), "--lm-words: expected --lm FILE");
   CENTROID_CHECK(!options_.lm_words || options_.lexicon.empty(),
@@ -36,6 +39,8 @@ Decoder::Decoder(DecodeOptions options, const audio::Vocab& vocab)
   auto& beam = options_.search.beam;
   if (beam == 0) beam = options_.lm.empty() && !constrained ? 1 : kDefaultBeam;
   greedy_ = beam == 1 && options_.lm.empty() && !constrained;
+  CENTROID_CHECK(greedy_ || !other_, "decoding: beam search, LMs and lexicons need a recogniser ",
+                 "trained with CTC (this one's loss is decoded by Viterbi with its own n-gram)");
   CENTROID_CHECK(!greedy_ || options_.search.nbest == 1, "--nbest ", options_.search.nbest,
                  ": expected --beam 2 or more: greedy decoding gives one transcript");
   if (!options_.lm.empty()) load_lm();
@@ -100,6 +105,13 @@ void Decoder::load_lexicon() {
 std::vector<Hypothesis> Decoder::best_path(const float* logits, int64_t frames) const {
   const int64_t classes = vocab_.size();
   Hypothesis h;
+  if (other_) {
+    h.tokens = other_->decode(logits, frames);
+    h.units = static_cast<int64_t>(h.tokens.size());
+    h.token_confidence.assign(h.tokens.size(), std::numeric_limits<double>::quiet_NaN());
+    beam_->add_words(h);
+    return {std::move(h)};
+  }
   h.tokens = audio::greedy_ctc(logits, frames, classes);
   h.units = static_cast<int64_t>(h.tokens.size());
   const std::vector<double> log_probs = audio::log_softmax(logits, frames, classes);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/asr_loss.h"
 #include "apps/audio/beam.h"
 #include "apps/audio/timed_words.h"
 #include "apps/audio/vocab.h"
@@ -46,7 +47,9 @@ struct Coverage {
 class Decoder {
  public:
   /// Reads the LM and the lexicon. Throws for what does not fit together or not the vocabulary.
-  Decoder(DecodeOptions options, const audio::Vocab& vocab);
+  /// `criterion`, which must outlive the decoder, gives the best path where it is not CTC; there is
+  /// no beam search then.
+  Decoder(DecodeOptions options, const audio::Vocab& vocab, const Criterion* criterion = nullptr);
 
   /// Scores (T, V) -> the n-best transcripts, best first, with times; the best with confidences.
   std::vector<audio::Hypothesis> decode(const float* logits, int64_t frames) const;
@@ -88,6 +91,7 @@ class Decoder {
 
   DecodeOptions options_;
   audio::Vocab vocab_;
+  const Criterion* other_ = nullptr;  // than CTC
   bool greedy_ = true;
   audio::LmUnit unit_ = audio::LmUnit::none;
   std::unique_ptr<audio::NgramModel> lm_;

@@ -50,7 +50,8 @@ void EvalCommand::run() {
   apply(common);
   asr::read_decoder_file(decode);
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
-  const asr::Decoder decoder(decode, trained.vocab);
+  const auto criterion = asr::read_criterion(trained.loss, trained.vocab.size());
+  const asr::Decoder decoder(decode, trained.vocab, criterion.get());
   asr::Dataset set(data, trained.front_end, trained.vocab, 4096);
   set.load();
   const audio::Unit unit = score == "auto" ? decoder.default_unit() : audio::unit_from(score);
@@ -58,7 +59,8 @@ void EvalCommand::run() {
   for (int64_t i = 0; i < set.size(); ++i) decoder.cover(set.utterance(i), coverage);
   std::cerr << describe(coverage, decoder);
   const auto begin = std::chrono::steady_clock::now();
-  const asr::Evaluation result = asr::evaluate(*trained.model, set, trained.vocab, unit, &decoder);
+  const asr::Evaluation result =
+      asr::evaluate(*trained.model, *criterion, set, trained.vocab, unit, &decoder);
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   write_transcripts(result, decoder, trained.frame_seconds());

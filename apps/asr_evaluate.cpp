@@ -1,7 +1,5 @@
 #include "apps/asr_evaluate.h"
 
-#include "apps/audio/decode.h"
-#include "nn/loss.h"
 #include "tensor/parallel.h"
 
 namespace centroid::asr {
@@ -42,24 +40,8 @@ void run_model(Recognizer& model, const Dataset& data, const UseScores& use) {
   }
 }
 
-namespace {
-
-// What is compared of one utterance.
-struct Transcripts {
-  std::vector<std::string> ref, hyp;
-};
-
-Transcripts greedy_transcripts(const std::vector<int32_t>& labels, const float* logits,
-                               int64_t frames, const audio::Vocab& vocab, audio::Unit unit) {
-  const auto tokens = audio::greedy_ctc(logits, frames, vocab.size());
-  return {score_symbols(vocab.decode(labels), vocab, unit),
-          score_symbols(vocab.decode(audio::ids_of(tokens)), vocab, unit)};
-}
-
-}  // namespace
-
-Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
-                    audio::Unit unit, const Decoder* decoder) {
+Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset& data,
+                    const audio::Vocab& vocab, audio::Unit unit, const Decoder* decoder) {
   NoGrad no_grad;
   Evaluation result;
   result.utterances.resize(data.size());
@@ -68,26 +50,29 @@ Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& 
   run_model(model, data,
             [&](const nn::Batch& indices, const SpeechBatch& batch, const Tensor& logits,
                 const Lengths& lengths) {
-              nn::CtcOptions ctc;
-              ctc.reduction = nn::Reduction::sum;
-              ctc.zero_infeasible = true;  // the error rate still counts such an item
-              loss += nn::ctc(logits, lengths, batch.labels, ctc).item();
+              // The error rate still counts an item that is infeasible.
+              loss += criterion
+                          .loss(logits, lengths, batch.labels, nn::Reduction::sum,
+                                /*zero_infeasible=*/true, /*scoring=*/true)
+                          .item();
               const int64_t stride = logits.size(1) * logits.size(2);
               const Tensor host_logits = raw::to(logits, Device{});
               const float* scores = host_logits.data<float>();
               parallel_for(0, static_cast<int64_t>(indices.size()), 1, [&](int64_t b, int64_t) {
                 ScoredUtterance& u = result.utterances[indices[b]];
                 u.id = batch.ids[b];
-                Transcripts t;
+                const float* rows = scores + b * stride;
                 if (decoder) {
-                  u.nbest = decoder->decode(scores + b * stride, lengths[b]);
-                  t = {decoder->reference(data.utterance(indices[b]), unit),
-                       decoder->symbols(u.nbest[0], unit)};
-                } else {
-                  t = greedy_transcripts(batch.labels[b], scores + b * stride, lengths[b], vocab,
-                                         unit);
+                  u.nbest = decoder->decode(rows, lengths[b]);
+                  u.alignment = audio::align(decoder->reference(data.utterance(indices[b]), unit),
+                                             decoder->symbols(u.nbest[0], unit));
+                  return;
                 }
-                u.alignment = audio::align(t.ref, t.hyp);
+                const auto said = [&](const std::vector<int32_t>& ids) {
+                  return score_symbols(vocab.decode(ids), vocab, unit);
+                };
+                u.alignment = audio::align(said(batch.labels[b]),
+                                           said(audio::ids_of(criterion.decode(rows, lengths[b]))));
               });
               for (const auto& item : batch.labels) labels += static_cast<int64_t>(item.size());
               result.seconds += batch.seconds;

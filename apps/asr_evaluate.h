@@ -6,6 +6,7 @@
 
 #include "apps/asr_data.h"
 #include "apps/asr_decode.h"
+#include "apps/asr_loss.h"
 #include "apps/asr_model.h"
 #include "apps/audio/score.h"
 
@@ -19,7 +20,7 @@ struct ScoredUtterance {
 
 struct Evaluation {
   audio::ErrorRate errors;
-  double loss = 0;                          ///< CTC, per label
+  double loss = 0;                          ///< the criterion's, per label
   double seconds = 0;                       ///< of sound
   std::vector<ScoredUtterance> utterances;  ///< in the order of the manifest
 };
@@ -33,11 +34,10 @@ using UseScores =
     std::function<void(const nn::Batch&, const SpeechBatch&, const Tensor&, const Lengths&)>;
 void run_model(Recognizer& model, const Dataset& data, const UseScores& use);
 
-/// Greedy decoding of every utterance, or what `decoder` does, scored in `unit`: the vocabulary's
-/// own, or words where it has characters or the decoder gives them. Throws for units that cannot be
-/// had.
-Evaluation evaluate(Recognizer& model, const Dataset& data, const audio::Vocab& vocab,
-                    audio::Unit unit, const Decoder* decoder = nullptr);
+/// Every utterance decoded as its criterion does, or as `decoder` does, scored in `unit`. Throws
+/// for units that cannot be had.
+Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset& data,
+                    const audio::Vocab& vocab, audio::Unit unit, const Decoder* decoder = nullptr);
 
 /// Symbols in `unit`, made of the vocabulary's symbols.
 std::vector<std::string> score_symbols(const std::vector<std::string>& symbols,

@@ -185,6 +185,8 @@ TrainedRecognizer load_recognizer(const std::string& path, const std::string& at
   Rng rng(0, "init");  // every value is overwritten below
   trained.model = std::make_unique<Recognizer>(options, rng);
   trained.model->load(checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema);
+  const auto loss = checkpoint.texts.find("loss");
+  if (loss != checkpoint.texts.end()) trained.loss = loss->second;
   trained.step = checkpoint.step;
   return trained;
 }

@@ -45,7 +45,7 @@ void from_json(const nlohmann::json& json, FrontEnd& front_end);
 /// The shape of a recogniser; stored in its checkpoint.
 struct RecognizerOptions {
   int64_t columns = 40;     ///< of the input
-  int64_t classes = 0;      ///< with the blank, which is 0
+  int64_t classes = 0;      ///< of the output: Criterion::outputs
   int64_t subsampling = 4;  ///< input frames per output frame: 1, 2, 4 or 8
   int64_t channels = 16;    ///< of the subsampling convolutions
   nn::TransformerOptions encoder;
@@ -78,6 +78,7 @@ struct TrainedRecognizer {
   FrontEnd front_end;
   audio::Vocab vocab;
   std::unique_ptr<Recognizer> model;
+  std::string loss;  ///< what `read_criterion` (apps/asr_loss.h) reads; empty: CTC
   int64_t step = 0;
 
   /// Seconds from one output frame to the next.

@@ -11,7 +11,6 @@
 #include "apps/common/args.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/train_loop.h"
-#include "nn/loss.h"
 #include "tensor/parallel.h"
 
 namespace centroid::apps {
@@ -26,6 +25,7 @@ struct TrainCommand {
   std::string train_manifest, dev_manifest, vocab_file;
   asr::FrontEnd front_end;
   asr::RecognizerOptions model;
+  asr::LossOptions loss;
   std::string positions = "rotary";
   nn::BatchOptions batches;
   AugmentOptions augment;
@@ -39,7 +39,9 @@ struct TrainCommand {
   void add_model_options();
   void add_data_options();
   void run();
-  Tensor loss_of(asr::Recognizer& recognizer, const asr::SpeechBatch& batch, Rng& dropout) const;
+  Tensor loss_of(asr::Recognizer& recognizer, const asr::Criterion& criterion,
+                 const asr::SpeechBatch& batch, Rng& dropout) const;
+  void check_intermediate() const;
 
  private:
   void prepare_front_end(const RunFolder& folder);
@@ -124,6 +126,7 @@ void TrainCommand::add_options() {
   add_model_options();
   add_front_end_options(*sub, front_end, {"utterance", "speaker", "global", "none"});
   add_augment_options(*sub, augment);
+  asr::add_loss_options(*sub, loss);
   add_train_options(*sub, train);
   add_common_options(*sub, common);
 }
@@ -158,21 +161,33 @@ void TrainCommand::print_start(const asr::Recognizer& recognizer, const asr::Dat
 }
 
 // (1 - w) times the loss of the last layer, w times the mean of those in the middle.
-Tensor TrainCommand::loss_of(asr::Recognizer& recognizer, const asr::SpeechBatch& batch,
-                             Rng& dropout) const {
+Tensor TrainCommand::loss_of(asr::Recognizer& recognizer, const asr::Criterion& criterion,
+                             const asr::SpeechBatch& batch, Rng& dropout) const {
   const auto [x, lengths] = batch.input();
   std::vector<int64_t> layers = intermediate;
   layers.push_back(model.encoder.layers);
   const auto [logits, out_lengths] =
       recognizer.forward_at(layers, x, lengths, {true, &dropout, {}});
-  Tensor loss = nn::ctc(logits.back(), out_lengths, batch.labels);
-  if (intermediate.empty()) return loss;
-  loss = loss * (1 - intermediate_weight);
+  const auto of = [&, frames = out_lengths](const Tensor& scores) {
+    return criterion.loss(scores, frames, batch.labels, nn::Reduction::mean,
+                          /*zero_infeasible=*/false, /*scoring=*/false);
+  };
+  Tensor total = of(logits.back());
+  if (intermediate.empty()) return total;
+  total = total * (1 - intermediate_weight);
+  const double part = intermediate_weight / static_cast<double>(intermediate.size());
+  for (size_t i = 0; i < intermediate.size(); ++i) total = total + of(logits[i]) * part;
+  return total;
+}
+
+void TrainCommand::check_intermediate() const {
   for (size_t i = 0; i < intermediate.size(); ++i) {
-    const double part = intermediate_weight / static_cast<double>(intermediate.size());
-    loss = loss + nn::ctc(logits[i], out_lengths, batch.labels) * part;
+    const int64_t layer = intermediate[i];
+    CENTROID_CHECK(
+        layer >= 1 && layer < model.encoder.layers && (i == 0 || layer > intermediate[i - 1]),
+        "--intermediate-ctc: expected ascending layers from 1 to ", model.encoder.layers - 1,
+        ", got ", layer);
   }
-  return loss;
 }
 
 void TrainCommand::run() {
@@ -182,18 +197,16 @@ void TrainCommand::run() {
   const audio::Vocab vocab = audio::read_vocab(vocab_file);
   model.encoder.positions = nn::parse_positions(positions);
   model.columns = front_end.columns();
-  model.classes = vocab.size();
-  for (size_t i = 0; i < intermediate.size(); ++i) {
-    const int64_t layer = intermediate[i];
-    CENTROID_CHECK(
-        layer >= 1 && layer < model.encoder.layers && (i == 0 || layer > intermediate[i - 1]),
-        "--intermediate-ctc: expected ascending layers from 1 to ", model.encoder.layers - 1,
-        ", got ", layer);
-  }
 
   const asr::Augmentation changes = make_augmentation(augment, front_end);
   asr::Dataset data(train_manifest, front_end, vocab, cache_mib, cache_dir);
-  for (const std::string& id : data.check_feasible(model.subsampling, drop_infeasible)) {
+  const auto criterion = asr::make_criterion(
+      loss, vocab.size(), loss.loss == "ctc" ? std::vector<std::vector<int32_t>>{} : data.labels());
+  model.classes = criterion->outputs();
+  check_intermediate();
+  const auto min_frames = [&](const auto& labels) { return criterion->min_frames(labels); };
+  for (const std::string& id :
+       data.check_feasible(model.subsampling, drop_infeasible, min_frames)) {
     std::fprintf(stderr, "left out, too short for its transcript: %s\n", id.c_str());
   }
   data.load(/*keep=*/!changes.of_sound());
@@ -226,13 +239,14 @@ void TrainCommand::run() {
   task.seek = seek;
   task.config = options_json(*sub);
   task.texts = asr::checkpoint_texts(recognizer, front_end, vocab);
+  task.texts["loss"] = criterion->text();
   task.unit = "utt";
   task.next_loss = [&] {
     const double waited = stream->waited();
     const asr::SpeechBatch batch = stream->next();
     ++position;
     TrainBatch result;
-    result.loss = loss_of(recognizer, batch, dropout);
+    result.loss = loss_of(recognizer, *criterion, batch, dropout);
     result.items = batch.ids;
     result.units = static_cast<double>(batch.ids.size());
     result.seconds = batch.seconds;
@@ -241,7 +255,7 @@ void TrainCommand::run() {
   };
   if (dev) {
     task.evaluate = [&, unit = audio::score_unit(vocab)] {
-      const asr::Evaluation e = asr::evaluate(recognizer, *dev, vocab, unit);
+      const asr::Evaluation e = asr::evaluate(recognizer, *criterion, *dev, vocab, unit);
       const std::string rate = "dev_" + asr::rate_name(unit);
       return Evaluation{{{"dev_loss", e.loss}, {rate, e.errors.rate()}}, e.errors.rate()};
     };
@@ -269,7 +283,7 @@ void TrainCommand::run() {
 
 void register_train(CLI::App& app) {
   auto command = std::make_shared<TrainCommand>();
-  command->sub = app.add_subcommand("train", "Train a recogniser with CTC");
+  command->sub = app.add_subcommand("train", "Train a recogniser with CTC or LF-MMI");
   command->train.optimizer.lr = 1.5e-3;
   command->train.optimizer.weight_decay = 0.01;
   command->train.schedule.warmup = 200;

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "apps/asr.h"
+#include "apps/asr_loss.h"
 #include "apps/asr_transcript.h"
 #include "apps/audio/ctm.h"
 #include "apps/audio/files.h"
@@ -60,13 +61,13 @@ json to_json(const std::vector<audio::TimedWord>& words, const char* key) {
 }
 
 std::string json_of(const Recording& r, const Transcript& t) {
-  return json{{"audio", r.path},
-              {"seconds", t.seconds},
-              {"text", t.text},
-              {"tokens", to_json(t.symbols, "token")},
-              {"words", to_json(t.words, "word")}}
-             .dump() +
-         "\n";
+  json out{{"audio", r.path},
+           {"seconds", t.seconds},
+           {"text", t.text},
+           {"tokens", to_json(t.symbols, "token")},
+           {"words", to_json(t.words, "word")}};
+  if (!t.others.empty()) out["others"] = t.others;
+  return out.dump() + "\n";
 }
 
 std::string ctm_of(const Recording& r, const Transcript& t) {
@@ -169,8 +170,10 @@ void TranscribeCommand::run() {
   int64_t failed = 0;
   const std::vector<Recording> list = recordings(&failed);
   asr::TrainedRecognizer recognizer = asr::load_recognizer(model, attention);
-  const asr::Decoder decoder(decode, recognizer.vocab);
-  const asr::FrameDecoder heard = asr::frame_decoder(decoder, recognizer.vocab);
+  const auto criterion = asr::read_criterion(recognizer.loss, recognizer.vocab.size());
+  const asr::Decoder decoder(decode, recognizer.vocab, criterion.get());
+  const asr::FrameDecoder heard =
+      asr::frame_decoder(decoder, criterion->is_ctc(), recognizer.vocab);
   double seconds = 0;
   const auto begin = std::chrono::steady_clock::now();
   for (const Recording& r : list) {

@@ -42,7 +42,7 @@ class Transcriber {
       : recognizer_(recognizer),
         front_end_(recognizer.front_end),
         decoder_(decoder),
-        classes_(recognizer.vocab.size()),
+        classes_(recognizer.model->options().classes),
         step_(front_end_.stride * recognizer.model->options().subsampling),
         sound_(path, front_end_.fbank.rate, raw_rate),
         fbank_(front_end_.fbank) {
@@ -239,8 +239,8 @@ FrameDecoder greedy_decoder(const audio::Vocab& vocab) {
   };
 }
 
-FrameDecoder frame_decoder(const Decoder& decoder, const audio::Vocab& vocab) {
-  if (decoder.greedy()) return greedy_decoder(vocab);
+FrameDecoder frame_decoder(const Decoder& decoder, bool is_ctc, const audio::Vocab& vocab) {
+  if (decoder.greedy() && is_ctc) return greedy_decoder(vocab);
   return [&decoder](const float* logits, int64_t frames) {
     const std::vector<audio::Hypothesis> found = decoder.decode(logits, frames);
     Heard out;

@@ -28,7 +28,7 @@ FrameDecoder greedy_decoder(const audio::Vocab& vocab);
 
 /// What `decoder`, which must outlive the result, finds. A token's log-probability is that of its
 /// confidence.
-FrameDecoder frame_decoder(const Decoder& decoder, const audio::Vocab& vocab);
+FrameDecoder frame_decoder(const Decoder& decoder, bool is_ctc, const audio::Vocab& vocab);
 
 /// How a recording is cut.
 ///

@@ -7,6 +7,7 @@
 
 #include "apps/asr.h"
 #include "apps/asr_evaluate.h"
+#include "apps/asr_loss.h"
 #include "apps/audio/files.h"
 #include "apps/audio/nbest.h"
 #include "apps/common/args.h"
@@ -145,6 +146,8 @@ void TuneCommand::run() {
                  "tune: expected LM weights and word scores to try");
   if (decode.lm.empty()) lm_weights = {0};
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
+  CENTROID_CHECK(asr::read_criterion(trained.loss, trained.vocab.size())->is_ctc(), model,
+                 ": tune: expected a recogniser trained with CTC, got another loss");
   asr::Decoder decoder(decode, trained.vocab);
   asr::Dataset set(data, trained.front_end, trained.vocab, 4096);
   set.load();

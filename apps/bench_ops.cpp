@@ -11,6 +11,7 @@
 
 #include "apps/bench.h"
 #include "apps/common/args.h"
+#include "nn/lfmmi.h"
 #include "tensor/ops.h"
 #include "tensor/parallel.h"
 
@@ -38,6 +39,8 @@ struct OpsCommand {
   void row_case(const std::string& name, double bytes, double flops,
                 const std::function<void()>& f);
   void row_cases();
+  void path_cases(const Tensor& logits, const std::vector<int64_t>& targets,
+                  const Lengths& lengths);
 
   double copy_ = 0, peak_ = 0;
   std::FILE* text_ = stdout;  // stderr when stdout is for JSON
@@ -199,6 +202,35 @@ void OpsCommand::row_cases() {
   const double states = double(batch) * time * (2 * labels + 1);
   row_case("ctc 16 x 240 x 51, 90 labels", 8.0 * logits.numel(), 8 * states,
            [&] { raw::ctc(logits, targets, lengths, sizes, 0, true); });
+  path_cases(logits, raw::cast(targets, DType::i64).to_vector<int64_t>(), lengths);
+}
+
+// The two halves of LF-MMI on the logits and targets of ctc.
+void OpsCommand::path_cases(const Tensor& logits, const std::vector<int64_t>& targets,
+                            const Lengths& lengths) {
+  const int64_t batch = logits.size(0), time = logits.size(1), classes = logits.size(2);
+  const auto labels = static_cast<int64_t>(targets.size()) / batch;
+  std::vector<std::vector<int32_t>> sequences;
+  for (auto from = targets.begin(); from != targets.end(); from += labels) {
+    sequences.emplace_back(from, from + labels);
+  }
+  const nn::LfmmiGraph graph(nn::Ngram(sequences, classes, {.order = 3, .states = 100}),
+                             nn::Topology::one_state);
+  std::vector<nn::FrameGraph> numerators;
+  std::vector<const Fsa*> acceptors;
+  for (const auto& s : sequences) numerators.push_back(graph.numerator(nn::transcript(s)));
+  for (const auto& n : numerators) acceptors.push_back(&n.fsa);
+  const auto run = [&](const std::string& name, const FsaBatch& fsa, double arcs, double leaky) {
+    const auto sums = raw::forward_backward(logits, lengths, fsa, leaky, true);
+    check(name, raw::sum(sums.posteriors).item(), double(batch) * time, 1e-3);
+    row_case(concat(name, ", ", static_cast<int64_t>(arcs), " arcs"), 8.0 * logits.numel(),
+             7 * double(batch) * time * arcs,
+             [&] { raw::forward_backward(logits, lengths, fsa, leaky, true); });
+  };
+  const FsaBatch each = pack(acceptors, classes);
+  run("lfmmi numerators", each, double(each.by_to.weight.numel()) / batch, 0);
+  const FsaBatch& shared = graph.packed_denominator(Device{});
+  run("lfmmi denominator", shared, double(shared.by_to.weight.numel()), 1e-5);
 }
 
 void OpsCommand::run() {

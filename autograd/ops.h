@@ -110,6 +110,10 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ignore
 /// logits (B, T, V), targets (B, U) i32 -> (B); an infeasible item has loss +inf and gradient 0
 Tensor ctc(const Tensor& logits, const Tensor& targets, const Lengths& input_lengths,
            const Lengths& target_lengths, int64_t blank = 0);
+/// logits (B, T, V), `fsa` one acceptor for all items or one for each -> (B) f64: the logarithm of
+/// the sum over paths (raw::forward_backward); an item without a path has -inf and gradient 0
+Tensor log_partition(const Tensor& logits, const Lengths& lengths, const FsaBatch& fsa,
+                     double leaky = 0);
 
 // ---- attention and clusters (ops_attention.cpp) -------------------------------------------------
 /// Fused softmax attention over the keys `mask` lets a query see. `top_scores` have no history.

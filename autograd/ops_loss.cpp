@@ -29,4 +29,19 @@ Tensor ctc(const Tensor& logits, const Tensor& targets, const Lengths& input_len
   });
 }
 
+// log Z = log sum over paths of e^(weights + sum_t x_t[class of the path in frame t]), so
+//   d log Z / dx_tv = (sum over the paths with class v in frame t of e^...) / Z,
+// the posterior of class v in frame t. A path counts once per frame, so no frame's logits need to
+// be normalised. The item's dy multiplies it.
+Tensor log_partition(const Tensor& logits, const Lengths& lengths, const FsaBatch& fsa,
+                     double leaky) {
+  const auto [log_z, posteriors] =
+      raw::forward_backward(logits, lengths, fsa, leaky, will_record({logits}));
+  return record("log_partition", log_z, {logits},
+                [posteriors = Saved(posteriors)](const Tensor& dy) -> Grads {
+                  const Tensor& p = posteriors.get();
+                  return {raw::mul(p, raw::cast(raw::reshape(dy, {dy.numel(), 1, 1}), p.dtype()))};
+                });
+}
+
 }  // namespace centroid

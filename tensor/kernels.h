@@ -4,6 +4,7 @@
 // without CUDA links stubs that throw (cuda/stub.cpp).
 #include "tensor/attention.h"
 #include "tensor/backend.h"
+#include "tensor/fsa.h"
 #include "tensor/optim.h"
 #include "tensor/philox.h"
 #include "tensor/rng.h"

@@ -173,6 +173,15 @@ LossAndGrad cross_entropy(const Tensor& logits, const Tensor& targets, int64_t i
 /// [0, V), labels equal to `blank` and lengths beyond the tensors.
 LossAndGrad ctc(const Tensor& logits, const Tensor& targets, const Lengths& input_lengths,
                 const Lengths& target_lengths, int64_t blank, bool with_grad);
+/// Sums over the paths of acceptors, and the shares of the classes in them: see kernels.def.
+struct PathSums {
+  Tensor log_z;       ///< (B) f64
+  Tensor posteriors;  ///< (B, T, V), if asked for
+};
+/// logits (B, T, V); `fsa` holds one acceptor for all items or one for each. Throws unless its
+/// classes are V, and for leaky > 0 of acceptors that cannot leak.
+PathSums forward_backward(const Tensor& logits, const Lengths& lengths, const FsaBatch& fsa,
+                          double leaky, bool with_posteriors);
 /// x (B, L, H, E), angles (L, E / 2)
 Tensor rotary(const Tensor& x, const Tensor& angles, bool inverse = false);
 

@@ -1,5 +1,7 @@
 // Checks and shapes of the operations over rows; the arithmetic is in cpu/nn.cpp, norm.cpp,
-// loss.cpp and ctc.cpp.
+// loss.cpp, ctc.cpp and forward_backward.cpp.
+#include <cmath>
+
 #include "tensor/check.h"
 #include "tensor/ops.h"
 
@@ -194,6 +196,32 @@ LossAndGrad ctc(const Tensor& logits, const Tensor& targets, const Lengths& inpu
   CENTROID_DISPATCH(logits.device(), ctc, contiguous(logits), contiguous(targets),
                     frames.tensor(logits.device()), counts.tensor(logits.device()), blank,
                     result.losses, result.dlogits);
+  return result;
+}
+
+PathSums forward_backward(const Tensor& logits, const Lengths& lengths, const FsaBatch& fsa,
+                          double leaky, bool with_posteriors) {
+  detail::check_floats("forward_backward", {{"logits", logits}});
+  CENTROID_CHECK(logits.dim() == 3, "forward_backward: logits: expected (B, T, V), got ",
+                 logits.shape());
+  const int64_t batch = logits.size(0), time = logits.size(1);
+  CENTROID_CHECK(fsa.count == 1 || fsa.count == batch, "forward_backward: ", fsa.count,
+                 " acceptors for a batch of ", batch, ", expected 1 or ", batch);
+  CENTROID_CHECK(fsa.classes == logits.size(2), "forward_backward: acceptors of ", fsa.classes,
+                 " classes, logits ", logits.shape());
+  CENTROID_CHECK(fsa.initial.device() == logits.device(),
+                 "forward_backward: devices differ: ", "logits is on ", logits.device(),
+                 ", the acceptors on ", fsa.initial.device());
+  CENTROID_CHECK(std::isfinite(leaky) && leaky >= 0 && (leaky == 0 || fsa.leaks),
+                 "forward_backward: leaky: expected 0, or a positive coefficient with acceptors ",
+                 "that say where to leak, got ", leaky);
+  lengths.check(batch, time, "forward_backward");
+  PathSums result{empty({batch}, DType::f64, logits.device()), Tensor()};
+  if (with_posteriors) result.posteriors = empty_like(logits);
+  if (batch == 0) return result;
+  CENTROID_DISPATCH(logits.device(), forward_backward, contiguous(logits),
+                    filled(lengths, batch, time).tensor(logits.device()), fsa, leaky, result.log_z,
+                    result.posteriors);
   return result;
 }
 

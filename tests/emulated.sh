@@ -33,7 +33,7 @@ for layer in tensor autograd nn; do
 done
 
 # Short trainings by the programs: masked copies with clustered attention, stopped and resumed, and
-# CTC on a few utterances of tones.
+# CTC and LF-MMI on a few utterances of tones.
 small="--layers 1 --heads 2 --width 16 --hidden 32"
 run VGPU_ARCH=80 -- $bin/copy train --device cuda --task masked --length 16 --batch 4 --steps 4 \
   --eval-every 0 --eval-batches 1 $small --attention improved-clustered:clusters=4,bits=16,topk=4 \
@@ -45,6 +45,9 @@ run VGPU_ARCH=80 -- $bin/asr prepare --format table --source "$runs/tones" \
 run VGPU_ARCH=80 -- $bin/asr train --device cuda --rate 8000 --train "$runs/data/train.jsonl" \
   --vocab "$runs/data/vocab.json" --batch-items 2 --steps 3 --subsampling 4 --channels 4 $small \
   --attention improved-clustered:clusters=4,bits=16,topk=4 --out "$runs/asr"
+run VGPU_ARCH=80 -- $bin/asr train --device cuda --rate 8000 --train "$runs/data/train.jsonl" \
+  --vocab "$runs/data/vocab.json" --batch-items 2 --steps 2 --subsampling 4 --channels 4 $small \
+  --loss lfmmi --ngram-order 2 --out "$runs/lfmmi"
 
 if [ $failed = 0 ]; then
   echo "all runs passed on the virtual device; nothing here ran on a GPU"

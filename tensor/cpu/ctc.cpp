@@ -7,40 +7,12 @@
 #include <limits>
 #include <vector>
 
+#include "tensor/cpu/log_space.h"
 #include "tensor/kernels.h"
 #include "tensor/parallel.h"
 
 namespace centroid::cpu {
 namespace {
-
-// The logarithm of 0: finite, so that sums and differences of it are not NaN, and far enough below
-// any sum of log probabilities to be told from them.
-constexpr double kLogZero = -1e200;
-
-// e^x for x <= 0 (a rounding error above is harmless); about 1 ulp. Free of branches and calls, so
-// that the loops over states become vector code. NaN stays NaN.
-inline double exp_nonpositive(double x) {
-  constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
-  x = x < -708.0 ? -708.0 : x;
-  const double shifted = x * 1.4426950408889634 + kRound;
-  const double k = shifted - kRound;
-  const double r = (x - k * 0.6931471803691238) - k * 1.9082149292705877e-10;
-  double p = 1.0 / 479001600;  // Taylor's series: |r| <= ln(2) / 2
-  p = p * r + 1.0 / 39916800;
-  p = p * r + 1.0 / 3628800;
-  p = p * r + 1.0 / 362880;
-  p = p * r + 1.0 / 40320;
-  p = p * r + 1.0 / 5040;
-  p = p * r + 1.0 / 720;
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
-  const uint64_t exponent = __builtin_bit_cast(uint64_t, shifted) + 1023;
-  return p * __builtin_bit_cast(double, exponent << 52);
-}
 
 // log z for z in [1, 3], about 1 ulp of 1: z = 2^k m with m in [sqrt(1/2), sqrt(2)], and
 // log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1) / (m + 1).

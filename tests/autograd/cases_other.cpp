@@ -400,6 +400,15 @@ std::vector<Case> loss_cases() {
   // Item 0 repeats a label, item 1 is shorter than the batch, item 2 has an empty target.
   const Tensor labels = from_vector<int32_t>({1, 1, 2, 3, 2, 1, 1, 1, 1}, {3, 3});
   const Lengths frames({7, 5, 4}), symbols({3, 2, 0});
+  static const Fsa loop{{{0, 0, 0, 0.1}, {0, 1, 3, 0}, {1, 0, 2, -0.4}, {1, 1, 1, 0.3}},
+                        {0, -1},
+                        {0.2, 0.7},
+                        {-0.5, -1}};
+  static const Fsa ring{{{0, 1, 0, 0}, {1, 2, 3, 0}, {2, 0, 1, 0}, {2, 2, 1, 1}, {0, 1, 2, 0}},
+                        {0, -INFINITY, 1},
+                        {0, 0, -INFINITY},
+                        {}};
+  const std::vector<const Fsa*> three{&loop, &ring, &loop};
   return {
       {"cross_entropy",
        [](X x) { return Tensors{cross_entropy(x[0], x[1])}; },
@@ -426,6 +435,16 @@ std::vector<Case> loss_cases() {
          return Tensors{ctc(x[0], x[1], Lengths({6, 7}), Lengths({2, 3}), 3)};
        },
        {param({2, 7, 4}), from_vector<int32_t>({0, 2, 0, 1, 1, 2}, {2, 3})},
+       {}},
+      {"log_partition: one acceptor for each item",
+       [=](X x) {
+         return Tensors{cast(log_partition(x[0], frames, pack(three, 4)), x[0].dtype())};
+       },
+       {param({3, 7, 4})},
+       {}},
+      {"log_partition: shared and leaky",
+       [=](X x) { return Tensors{log_partition(x[0], frames, pack({three[0]}, 4), 0.1)}; },
+       {param({3, 7, 4})},
        {}},
   };
 }

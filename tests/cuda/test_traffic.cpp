@@ -5,6 +5,7 @@
 #include "autograd/ops.h"
 #include "nn/attention.h"
 #include "nn/layers.h"
+#include "nn/lfmmi.h"
 #include "nn/loss.h"
 #include "nn/optim.h"
 #include "tests/cuda/compare.h"
@@ -57,7 +58,10 @@ TEST_CASE("traffic: rows, losses and elementwise kernels", "[.traffic]") {
   raw::sort(x);
   Tensor logits = on_device({4, 40, 30}, 6);
   logits.set_requires_grad();
-  backward(nn::ctc(logits, Lengths({40, 40, 40, 40}), {{1, 2, 3}, {4, 5}, {6}, {7, 7, 8}}));
+  const std::vector<std::vector<int32_t>> labels{{1, 2, 3}, {4, 5}, {6}, {7, 7, 8}};
+  backward(nn::ctc(logits, Lengths({40, 40, 40, 40}), labels));
+  const nn::LfmmiGraph graph(nn::Ngram(labels, 30, {.order = 2}), nn::Topology::one_state);
+  backward(nn::lfmmi(logits, {}, labels, graph));
 }
 
 TEST_CASE("traffic: a linear layer, an embedding and an optimiser step", "[.traffic]") {

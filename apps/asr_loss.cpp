@@ -1,0 +1,129 @@
+#include "apps/asr_loss.h"
+
+#include <nlohmann/json.hpp>
+
+#include "apps/common/args.h"
+#include "nn/lfmmi.h"
+
+namespace centroid::asr {
+
+namespace {
+
+using nlohmann::json;
+using Labels = std::vector<std::vector<int32_t>>;
+
+class Ctc : public Criterion {
+ public:
+  explicit Ctc(int64_t symbols) : symbols_(symbols) {}
+  bool is_ctc() const override { return true; }
+  int64_t outputs() const override { return symbols_; }
+  int64_t min_frames(const std::vector<int32_t>& labels) const override {
+    return nn::ctc_min_frames(labels);
+  }
+  Tensor loss(const Tensor& logits, const Lengths& lengths, const Labels& labels,
+              nn::Reduction reduction, bool zero_infeasible, bool) const override {
+    return nn::ctc(logits, lengths, labels,
+                   {.reduction = reduction, .zero_infeasible = zero_infeasible});
+  }
+  std::vector<audio::Token> decode(const float* logits, int64_t frames) const override {
+    return audio::greedy_ctc(logits, frames, symbols_);
+  }
+  std::string text() const override { return json{{"loss", "ctc"}}.dump(); }
+
+ private:
+  int64_t symbols_;
+};
+
+class Lfmmi : public Criterion {
+ public:
+  Lfmmi(std::unique_ptr<nn::LfmmiGraph> graph, const nn::LfmmiOptions& options)
+      : graph_(std::move(graph)), options_(options) {}
+  int64_t outputs() const override { return graph_->outputs(); }
+  int64_t min_frames(const std::vector<int32_t>& labels) const override {
+    return graph_->min_frames(labels);
+  }
+  Tensor loss(const Tensor& logits, const Lengths& lengths, const Labels& labels,
+              nn::Reduction reduction, bool zero_infeasible, bool scoring) const override {
+    nn::LfmmiOptions options = options_;
+    options.reduction = reduction;
+    options.zero_infeasible = zero_infeasible;
+    if (scoring) options.l2 = options.ctc_weight = 0;
+    return nn::lfmmi(logits, lengths, labels, *graph_, options);
+  }
+  std::vector<audio::Token> decode(const float* logits, int64_t frames) const override {
+    std::vector<audio::Token> tokens;
+    for (const nn::LabelSpan& span : graph_->decode(logits, frames)) {
+      tokens.push_back({span.label, span.begin, span.end});
+    }
+    return tokens;
+  }
+  std::string text() const override {
+    return json{{"loss", "lfmmi"}, {"graph", *graph_}, {"leaky", options_.leaky}}.dump();
+  }
+
+ private:
+  std::unique_ptr<nn::LfmmiGraph> graph_;
+  nn::LfmmiOptions options_;
+};
+
+}  // namespace
+
+void add_loss_options(CLI::App& command, LossOptions& o) {
+  const char* group = "Loss";
+  const auto add = [&](const std::string& name, auto& value, const std::string& help) {
+    return command.add_option(name, value, help)->capture_default_str()->group(group);
+  };
+  add("--loss", o.loss, "ctc, or lfmmi: lattice-free MMI, whose options follow")
+      ->check(CLI::IsMember({"ctc", "lfmmi"}));
+  add("--topology", o.topology,
+      "Classes of a symbol: two-state (one for its first frame, one for the others), one-state "
+      "(one; "
+      "equal neighbours sound like one symbol), or ctc (one, and a blank between equal neighbours)")
+      ->check(CLI::IsMember({"ctc", "one-state", "two-state"}));
+  add("--silence", o.silence, "Probability of silence between two symbols (not for ctc)")
+      ->check(apps::in_range(0, 0.99));
+  add("--ngram-order", o.ngram_order,
+      "Symbols of an n-gram of the denominator, counted in the training transcripts; 0: no n-gram")
+      ->check(CLI::Range(0, 8));
+  add("--ngram-states", o.ngram_states, "Histories of two or more symbols, the most frequent ones")
+      ->check(CLI::Range(0, 1000000));
+  apps::add_switch(command, "ngram-smooth", o.ngram_smooth,
+                   "Give n-grams that do not occur a probability too (Witten-Bell)")
+      ->group(group);
+  add("--leaky", o.leaky, "Weight of a jump between two frames of the denominator; 0: none")
+      ->check(apps::non_negative());
+  add("--output-l2", o.output_l2, "Adds half of this times the sum of squares of the outputs")
+      ->check(apps::non_negative());
+  add("--ctc-weight", o.ctc_weight,
+      "Adds this times the loss without a denominator, of normalised outputs")
+      ->check(apps::non_negative());
+}
+
+std::unique_ptr<Criterion> make_criterion(const LossOptions& o, int64_t symbols,
+                                          const Labels& transcripts) {
+  if (o.loss == "ctc") return std::make_unique<Ctc>(symbols);
+  nn::Ngram ngram(transcripts, symbols,
+                  {.order = o.ngram_order, .states = o.ngram_states, .smooth = o.ngram_smooth});
+  return std::make_unique<Lfmmi>(
+      std::make_unique<nn::LfmmiGraph>(std::move(ngram), nn::topology_from(o.topology), o.silence),
+      nn::LfmmiOptions{.leaky = o.leaky, .l2 = o.output_l2, .ctc_weight = o.ctc_weight});
+}
+
+std::unique_ptr<Criterion> read_criterion(const std::string& text, int64_t symbols) {
+  if (text.empty()) return std::make_unique<Ctc>(symbols);
+  try {
+    const json j = json::parse(text);
+    const auto loss = j.at("loss").get<std::string>();
+    if (loss == "ctc") return std::make_unique<Ctc>(symbols);
+    CENTROID_CHECK(loss == "lfmmi", "loss: expected ctc or lfmmi, got '", loss, "'");
+    auto graph = nn::LfmmiGraph::from(j.at("graph"));
+    CENTROID_CHECK(graph->ngram().symbols() == symbols, "loss: a graph for ",
+                   graph->ngram().symbols(), " symbols with a vocabulary of ", symbols);
+    return std::make_unique<Lfmmi>(std::move(graph),
+                                   nn::LfmmiOptions{.leaky = j.at("leaky").get<double>()});
+  } catch (const json::exception& e) {
+    throw Error(concat("loss: damaged description: ", e.what()));
+  }
+}
+
+}  // namespace centroid::asr

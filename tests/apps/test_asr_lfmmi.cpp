@@ -1,0 +1,110 @@
+// `asr train --loss lfmmi` and what is done with its recognisers, on speech in miniature.
+#include <catch2/catch.hpp>
+
+#include "apps/audio/files.h"
+#include "tests/apps/process.h"
+#include "tests/tones.h"
+
+using namespace centroid;
+using namespace centroid::test;
+using Catch::Matchers::Contains;
+using nlohmann::json;
+
+namespace {
+
+struct Corpus {
+  Corpus() {
+    make_tones((dir / "tones"), 20);
+    const Outcome prepared =
+        run(dir, "asr",
+            {"prepare", "--format", "table", "--source", dir / "tones", "--transcripts",
+             dir / "tones/transcripts.tsv", "--unit", "characters", "--out", dir / "data"});
+    if (prepared.code != 0) throw Error(prepared.err);
+  }
+  std::string data(const std::string& name) const { return dir / ("data/" + name); }
+  TempDir dir;
+};
+
+const Corpus& corpus() {
+  static const Corpus instance;
+  return instance;
+}
+
+Words tiny(const std::string& out, int steps, const Words& more = {}) {
+  const std::string options =
+      "--loss lfmmi --rate 8000 --bins 24 --width 32 --hidden 64 --layers 2 --heads 2 --channels 4 "
+      "--batch-items 8 --warmup 10 --eval-every 0 --lr 5e-3 --subsampling 2 --no-spec-augment";
+  return Words{"train",
+               "--train",
+               corpus().data("train.jsonl"),
+               "--dev",
+               corpus().data("train.jsonl"),
+               "--vocab",
+               corpus().data("vocab.json"),
+               "--out",
+               out} +
+         Words{"--steps", std::to_string(steps)} + audio::split_words(options) + more;
+}
+
+}  // namespace
+
+TEST_CASE("asr learns tones by LF-MMI, is evaluated and transcribes", "[asr][lfmmi]") {
+  TempDir dir;
+  for (const char* topology : {"two-state", "ctc"}) {
+    const std::string model = dir / topology;
+    const Outcome o = run(dir, "asr", tiny(model, 80, {"--topology", topology}));
+    INFO(o.err);
+    REQUIRE(o.code == 0);
+    const Outcome eval = run(
+        dir, "asr", {"eval", "--model", model, "--data", corpus().data("train.jsonl"), "--json"});
+    INFO(eval.err);
+    REQUIRE(eval.code == 0);
+    const json result = json::parse(eval.out);
+    CHECK(result.at("rate").get<double>() < 0.15);
+    CHECK(result.at("loss").get<double>() < 0.5);
+    CHECK(result.at("loss").get<double>() >= 0);
+
+    const Outcome said =
+        run(dir, "asr", {"transcribe", "--model", model, "--json", corpus().dir / "tones/u03.wav"});
+    REQUIRE(said.code == 0);
+    const json t = json::parse(said.out);
+    double last = 0;
+    for (const json& token : t.at("tokens")) {
+      CHECK(token.at("begin").get<double>() >= last);
+      last = token.at("end").get<double>();
+    }
+    CHECK(last > 0);
+    CHECK(last < t.at("seconds").get<double>() + 0.1);
+  }
+}
+
+TEST_CASE("a training by LF-MMI resumes bit for bit, on any number of threads", "[asr][lfmmi]") {
+  TempDir dir;
+  const auto log = [&](const std::string& run) {
+    std::vector<std::string> losses;
+    std::ifstream file(run + "/log.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const json entry = json::parse(line);
+      if (entry.contains("loss")) losses.push_back(entry.at("loss").dump());
+    }
+    return losses;
+  };
+  const Words more{"--ngram-order", "2", "--topology", "ctc", "--save-every", "3"};
+  REQUIRE(run(dir, "asr", tiny(dir / "whole", 6, more + Words{"--threads", "1"})).code == 0);
+  REQUIRE(run(dir, "asr", tiny(dir / "half", 6, more + Words{"--threads", "3"})).code == 0);
+  CHECK(log(dir / "half") == log(dir / "whole"));
+  CHECK(log(dir / "whole").size() >= 6);
+}
+
+TEST_CASE("options of LF-MMI that cannot be are refused", "[asr][lfmmi]") {
+  TempDir dir;
+  const auto error = [&](const Words& more) {
+    const Outcome o = run(dir, "asr", tiny(dir / "run", 1, more));
+    CHECK(o.code != 0);
+    return o.err;
+  };
+  CHECK_THAT(error({"--topology", "hmm"}), Contains("one-state"));
+  CHECK_THAT(error({"--leaky", "-1"}), Contains("--leaky"));
+  CHECK_THAT(error({"--silence", "1"}), Contains("--silence"));
+  CHECK_THAT(error({"--ngram-order", "9"}), Contains("--ngram-order"));
+}
