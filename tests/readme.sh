@@ -38,6 +38,7 @@ check "asr train" "$bin/asr" train --rate 8000 --train "$work/data/train.jsonl" 
   --heads 2 --eval-every 2
 check "asr eval" "$bin/asr" eval --model "$work/run" --data "$work/data/test.jsonl" --show 1
 check "asr transcribe" "$bin/asr" transcribe --model "$work/run" "$work/tones/u00.wav"
+check "asr align" "$bin/asr" align --model "$work/run" --data "$work/data/test.jsonl" --out "$work/aligned"
 check "asr features" "$bin/asr" features --rate 8000 "$work/tones/u00.wav" --png "$work/spectrogram.png"
 check "attention-map" "$bin/attention-map" --model "$work/run" --audio "$work/tones/u00.wav" \
   --out "$work/map.png"

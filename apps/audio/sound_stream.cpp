@@ -50,11 +50,13 @@ class Resampler {
     SRC_DATA job{};
     job.src_ratio = ratio_;
     job.end_of_input = last ? 1 : 0;
+    const float kNone = 0;
     size_t used = 0;
     do {
       const size_t have = out.size();
       out.resize(have + room);
-      job.data_in = in.data() + used;
+      // Without a pointer to samples, even to none, libsamplerate keeps the tail of the sound.
+      job.data_in = in.empty() ? &kNone : in.data() + used;
       job.input_frames = static_cast<long>(in.size() - used);
       job.data_out = out.data() + have;
       job.output_frames = static_cast<long>(room);
