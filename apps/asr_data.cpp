@@ -17,22 +17,25 @@ Dataset::Dataset(const std::string& manifest, const FrontEnd& front_end, const a
       vocab_(vocab),
       cache_mib_(cache_mib),
       cache_dir_(cache_dir) {
-  source_ = std::make_unique<FeatureSource>(
-      manifest, front_end, [this](const audio::Utterance& utterance) { add(utterance); });
+  source_ = std::make_unique<FeatureSource>(manifest, front_end, [this](const auto& utterance) {
+    needed_.push_back(static_cast<int32_t>(nn::ctc_min_frames(vocab_.encode(utterance))));
+    seconds_.push_back(utterance.duration);
+    rows_.push_back(size());
+  });
   CENTROID_CHECK(size() > 0, manifest, ": expected at least one utterance, got none");
+  // After the whole manifest: a broken line of it is worth knowing before a missing sound.
+  for (int64_t i = 0; i < size(); ++i) take_length(i);
 }
 
-void Dataset::add(const audio::Utterance& u) {
-  const auto needed = nn::ctc_min_frames(vocab_.encode(u));
-  for_utterance(u.id, [&] {
-    const double seconds = u.duration > 0 ? u.duration : audio::sound_duration(u.audio) - u.offset;
-    frames_.push_back(front_end_.frames(seconds));
-    CENTROID_CHECK(frames_.back() > 0, "expected at least one frame of sound, got ", seconds, " s");
-    seconds_.push_back(seconds);
-    return 0;
-  });
-  needed_.push_back(static_cast<int32_t>(needed));
-  rows_.push_back(size());
+void Dataset::take_length(int64_t i) {
+  if (seconds_[i] == 0) {
+    const audio::Utterance u = source_->utterance(i);
+    for_utterance(u.id, [&] { return seconds_[i] = audio::sound_duration(u.audio) - u.offset; });
+  }
+  frames_.push_back(front_end_.frames(seconds_[i]));
+  if (frames_.back() > 0) return;
+  throw Error(concat("utterance ", source_->utterance(i).id,
+                     ": expected at least one frame of sound, got ", seconds_[i], " s"));
 }
 
 audio::Utterance Dataset::utterance(int64_t i) const {

@@ -75,7 +75,7 @@ class Dataset {
                         uint64_t seed, int64_t epoch) const;
   const audio::GlobalStats* speaker(const audio::Utterance& u) const;
   void take_speaker_stats();
-  void add(const audio::Utterance& utterance);
+  void take_length(int64_t i);
 
   std::string name_;
   const FrontEnd& front_end_;
