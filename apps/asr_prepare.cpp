@@ -139,6 +139,7 @@ void PrepareCommand::read(Preparation& preparation) {
 std::unique_ptr<Split> PrepareCommand::make_split() const {
   if (split == "none") return split_none();
   if (split == "hash") return split_by_hash(dev_fraction, test_fraction);
+  if (split == "texts") return split_by_text(dev_fraction, test_fraction);
   if (split == "speakers") return split_by_speaker(dev_speakers, test_speakers);
   if (split == "lists") return split_by_lists(train_ids, dev_ids, test_ids);
   return split_every_10th();
@@ -357,12 +358,15 @@ void add_text_options(Group group, PrepareCommand& c) {
 
 void add_split_options(Group group, PrepareCommand& c) {
   group
-      .add("--split", c.split,
-           "every-10th (by sorted id: 10th for test, 5th for dev), hash (of the id), speakers, "
-           "lists or none; auto: the corpus's own, else every-10th")
-      ->check(one_of({"auto", "every-10th", "hash", "speakers", "lists", "none"}));
-  group.add("--dev-fraction", c.dev_fraction, "hash: part for dev")->check(in_range(0, 1));
-  group.add("--test-fraction", c.test_fraction, "hash: part for test")->check(in_range(0, 1));
+      .add(
+          "--split", c.split,
+          "every-10th (by sorted id: 10th for test, 5th for dev), hash (of the id), texts (hash of "
+          "the transcript: a sentence is in one set only), speakers, lists or none; auto: the "
+          "corpus's own, else every-10th")
+      ->check(one_of({"auto", "every-10th", "hash", "texts", "speakers", "lists", "none"}));
+  group.add("--dev-fraction", c.dev_fraction, "hash, texts: part for dev")->check(in_range(0, 1));
+  group.add("--test-fraction", c.test_fraction, "hash, texts: part for test")
+      ->check(in_range(0, 1));
   group.add("--dev-speakers", c.dev_speakers, "speakers: those for dev");
   group.add("--test-speakers", c.test_speakers, "speakers: those for test");
   group.add("--train-ids", c.train_ids, "lists: file of ids for training; default: all others");

@@ -6,6 +6,7 @@
 
 #include "apps/audio/files.h"
 #include "apps/audio/string_table.h"
+#include "apps/audio/text.h"
 
 namespace centroid::audio {
 
@@ -31,9 +32,9 @@ class Every10th : public Split {
 
 /// A 64-bit hash with all bits mixed (FNV-1a, then the finaliser of SplitMix64), as a fraction in
 /// [0, 1).
-double hash_fraction(const std::string& id) {
+double hash_fraction(const std::string& text) {
   uint64_t hash = 14695981039346656037u;
-  for (const char c : id) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
   hash = (hash ^ hash >> 30) * 0xBF58476D1CE4E5B9u;
   hash = (hash ^ hash >> 27) * 0x94D049BB133111EBu;
   hash ^= hash >> 31;
@@ -42,16 +43,17 @@ double hash_fraction(const std::string& id) {
 
 class ByHash : public Split {
  public:
-  ByHash(double dev, double test) : dev_(dev), test_(test) {
+  ByHash(bool by_text, double dev, double test) : by_text_(by_text), dev_(dev), test_(test) {
     CENTROID_CHECK(dev >= 0 && test >= 0 && dev + test < 1, "split: expected fractions for dev ",
                    "and test >= 0 that leave something to train on, got ", dev, " and ", test);
   }
   std::optional<Set> choose(const Utterance& u) const override {
-    const double h = hash_fraction(u.id);
+    const double h = hash_fraction(by_text_ ? strip_punctuation(lowercase(u.text)) : u.id);
     return h < test_ ? Set::test : h < test_ + dev_ ? Set::dev : Set::train;
   }
 
  private:
+  bool by_text_;
   double dev_, test_;
 };
 
@@ -138,7 +140,11 @@ std::unique_ptr<Split> split_none() { return std::make_unique<None>(); }
 std::unique_ptr<Split> split_every_10th() { return std::make_unique<Every10th>(); }
 
 std::unique_ptr<Split> split_by_hash(double dev, double test) {
-  return std::make_unique<ByHash>(dev, test);
+  return std::make_unique<ByHash>(/*by_text=*/false, dev, test);
+}
+
+std::unique_ptr<Split> split_by_text(double dev, double test) {
+  return std::make_unique<ByHash>(/*by_text=*/true, dev, test);
 }
 
 std::unique_ptr<Split> split_by_speaker(const std::vector<std::string>& dev,

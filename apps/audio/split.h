@@ -36,6 +36,10 @@ std::unique_ptr<Split> split_every_10th();
 /// fractions; throws unless they are >= 0 and sum to less than 1.
 std::unique_ptr<Split> split_by_hash(double dev, double test);
 
+/// The same by a hash of the transcript without case and punctuation: a sentence that was spoken
+/// twice is in one set only, so that no tested one was trained on.
+std::unique_ptr<Split> split_by_text(double dev, double test);
+
 /// By speaker: `test` and `dev` name speakers, all others train. `close` throws for a speaker that
 /// does not occur.
 std::unique_ptr<Split> split_by_speaker(const std::vector<std::string>& dev,

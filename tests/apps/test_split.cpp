@@ -150,3 +150,25 @@ TEST_CASE("A table of strings finds what a map finds", "[split]") {
     CHECK((table.find(key + "x") == StringTable::kNone));
   }
 }
+
+TEST_CASE("By text: what is spoken twice is in one set, whatever its case and marks", "[split]") {
+  std::vector<Utterance> all = numbered(400);
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].text = (i < 200 ? "Sentence number " : "sentence, number ") + std::to_string(i % 200);
+  }
+  const Splits splits = split(split_by_text(0.1, 0.2), all);
+  std::map<std::string, std::string> set_of;
+  const auto file = [&](const std::vector<Utterance>& set, const std::string& name) {
+    for (const Utterance& u : set) {
+      const std::string number = u.text.substr(u.text.rfind(' '));
+      CHECK(set_of.emplace(number, name).first->second == name);
+    }
+  };
+  file(splits.train, "train");
+  file(splits.dev, "dev");
+  file(splits.test, "test");
+  CHECK(set_of.size() == 200);
+  CHECK(splits.test.size() >= 50);
+  CHECK(splits.test.size() <= 110);
+  CHECK(!splits.dev.empty());
+}
