@@ -179,7 +179,7 @@ template <typename T>
 void LogItem<T>::backward(double log_z) {
   const int64_t states = a_.states;
   const Arcs& arcs = a_.by_from;
-  std::vector<double> beta(states), posterior(x_.classes);
+  std::vector<double> beta(states), posterior(x_.classes), share(arcs.count);
   for (int64_t s = 0; s < states; ++s) beta[s] = finite_log(a_.final[s]);
   for (int64_t t = x_.time - 1; t >= 0; --t) {
     emissions(t);
@@ -190,9 +190,11 @@ void LogItem<T>::backward(double log_z) {
     for (int64_t i = 0; i < arcs.count; ++i) {
       score[i] = arcs.weight[i] + emit_[arcs.label[i]] + beta[arcs.to[i]];
     }
+#pragma omp simd
     for (int64_t i = 0; i < arcs.count; ++i) {
-      posterior[arcs.label[i]] += exp_nonpositive(from[arcs.from[i]] + score[i] - log_z);
+      share[i] = exp_nonpositive(from[arcs.from[i]] + score[i] - log_z);
     }
+    for (int64_t i = 0; i < arcs.count; ++i) posterior[arcs.label[i]] += share[i];
     for (int64_t k = 0; k < x_.classes; ++k) {
       x_.posteriors[t * x_.classes + k] = static_cast<T>(posterior[k]);
     }

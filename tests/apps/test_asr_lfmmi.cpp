@@ -50,9 +50,10 @@ Words tiny(const std::string& out, int steps, const Words& more = {}) {
 
 TEST_CASE("asr learns tones by LF-MMI, is evaluated and transcribes", "[asr][lfmmi]") {
   TempDir dir;
-  for (const char* topology : {"two-state", "ctc"}) {
+  for (const auto& [topology, steps] :
+       std::vector<std::pair<std::string, int>>{{"two-state", 140}, {"ctc", 60}}) {
     const std::string model = dir / topology;
-    const Outcome o = run(dir, "asr", tiny(model, 80, {"--topology", topology}));
+    const Outcome o = run(dir, "asr", tiny(model, steps, {"--topology", topology}));
     INFO(o.err);
     REQUIRE(o.code == 0);
     const Outcome eval = run(
