@@ -165,6 +165,28 @@ TEST_CASE("losses do not depend on the number of threads or on recompute", "[asr
   CHECK(log_lines(other) != logs[0]);
 }
 
+TEST_CASE("conformers with a loss in the middle train, go on and are evaluated", "[asr]") {
+  TempDir dir;
+  const Words conformer = {"--block", "conformer", "--kernel", "5", "--activation", "silu"};
+  const Words middle = {"--intermediate-ctc", "1", "--intermediate-weight", "0.5"};
+  const Outcome o = run(dir, "asr", tiny(dir / "run", 6, conformer + middle));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  REQUIRE(run(dir, "asr", {"train", "--resume", dir / "run", "--steps", "8"}).code == 0);
+  const Words eval = {"eval", "--model", dir / "run", "--data", corpus().data("dev.jsonl")};
+  CHECK(run(dir, "asr", eval).code == 0);
+  // The loss in the middle is part of what is minimised.
+  REQUIRE(run(dir, "asr", tiny(dir / "plain", 6, conformer)).code == 0);
+  const auto first_loss = [&](const std::string& folder) {
+    return loss_of(audio::read_lines(dir / (folder + "/log.jsonl"))[0]);
+  };
+  CHECK(first_loss("run") != first_loss("plain"));
+  CHECK_THAT(run(dir, "asr", tiny(dir / "bad", 2, {"--intermediate-ctc", "2"})).err,
+             Contains("ascending layers from 1 to 1, got 2"));
+  CHECK_THAT(run(dir, "asr", tiny(dir / "even", 2, {"--block", "conformer", "--kernel", "4"})).err,
+             Contains("odd number of frames, got 4"));
+}
+
 TEST_CASE("front ends: stacked frames, global statistics, words", "[asr]") {
   TempDir dir;
   const std::string out = dir / "run";
