@@ -113,7 +113,7 @@ TEST_CASE("forward-backward sums over exactly the paths of an acceptor, leaky or
   CHECK(with > 100);
 }
 
-TEST_CASE("forward-backward: an acceptor for each item; lengths; padding is not read") {
+TEST_CASE("forward-backward: an acceptor for each item; lengths; padding is not read", "[host]") {
   Rng rng(2);
   const int64_t time = 4, classes = 3;
   const std::vector<int64_t> frames{4, 0, 1, 3, 2, 4, 4};
@@ -164,7 +164,7 @@ TEST_CASE("forward-backward: probabilities and logarithms give the same") {
   CHECK(mismatch(sums(f32, fsa, 1e-4).posteriors, exact.posteriors, 1e-6, 1e-7) == "");
 }
 
-TEST_CASE("forward-backward: probabilities beyond the range of floats") {
+TEST_CASE("forward-backward: probabilities beyond the range of floats", "[host]") {
   // Only a path of ever improbable classes reaches the end.
   Fsa chain;
   for (int64_t s = 0; s < 40; ++s) {
