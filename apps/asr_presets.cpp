@@ -70,9 +70,10 @@ const Presets& asr_presets() {
 std::string asr_preset_help() {
   return "a named set of options; flags win. By the hours of sound: minutes (below 0.5), one-hour "
          "(below 3), ten-hours (below 30), hundred-hours; auto takes the one that fits --train. "
-         "festvox-ru and one-hour, which has the same settings, were trained with Centroid; "
-         "minutes, ten-hours and hundred-hours are extrapolated from them and from published "
-         "recipes and have not been trained";
+         "festvox-ru and one-hour, which has the same settings, were trained with Centroid, "
+         "minutes "
+         "once on 0.3 h of the same voice; ten-hours and hundred-hours are extrapolated from them "
+         "and from published recipes and have not been trained";
 }
 
 std::string choose_asr_preset(const std::vector<std::string>& arguments) {

@@ -216,7 +216,8 @@ std::string format_transcripts(const std::vector<Transcript>& items, TranscriptF
                    "transcripts: the id '", t.id, "' cannot stand in a ", name_of(format), " file");
     CENTROID_CHECK(single_spaced(text) == text && text.find('\0') == text.npos &&
                        !(trn && text.starts_with(";;")),
-                   "transcripts: ", t.id, ": the text cannot stand in a ", name_of(format), " file");
+                   "transcripts: ", t.id, ": the text cannot stand in a ", name_of(format),
+                   " file");
     if (trn) {
       out += text + (text.empty() ? "(" : " (") + t.id + ")\n";
     } else {

@@ -133,6 +133,14 @@ TEST_CASE("Alignment costs decide between three substitutions and a match") {
   CHECK(sclite.errors() == 6);
 }
 
+TEST_CASE("Of alignments that cost the same sclite's is taken", "[score]") {
+  // Not `* a b` against `b a *`, which costs as much.
+  for (const AlignCosts& costs : {kUnitCosts, kScliteCosts}) {
+    CHECK(format_alignment(align({"a", "b"}, {"b", "a"}, costs)) ==
+          "REF: a b *\nHYP: * b a\nOP:  D   I\n");
+  }
+}
+
 TEST_CASE("Counts under 4/3/3 are sclite's, on stored ones", "[score][sclite]") {
   const std::string data = (centroid::test::repository_root() / "tests/data/").string();
   CHECK(check_counts(slurp(data + "sclite_ref.trn"), slurp(data + "sclite_hyp.trn"),

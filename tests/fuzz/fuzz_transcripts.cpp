@@ -50,10 +50,11 @@ void read(const std::string& bytes, std::optional<TranscriptFormat> format) {
   try {
     const Transcripts t = parse_transcripts(bytes, "input", format);
     if (t.items.empty()) __builtin_trap();
-    for (const Transcript& item : t.items) {
+    for (size_t i = 0; i < t.items.size(); ++i) {
+      const Transcript& item = t.items[i];
       const Transcript* found = t.find(item.id);
       if (item.id.empty() || !found || !(*found == item)) __builtin_trap();
-      check_symbols(item);
+      if (i < 5 || i + 5 >= t.items.size()) check_symbols(item);
     }
     for (const TranscriptFormat written : kWritten) check_written(t, written);
   } catch (const Error&) {
