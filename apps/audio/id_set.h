@@ -16,7 +16,7 @@ class IdSet {
   bool contains(std::string_view id) const;
 
   size_t size() const { return size_; }
-  /// Bytes of memory: at most 64 a string, 32 to 43 on average while it grows.
+  /// Bytes of memory: 21 to 43 a string, and 64 for a moment while it grows.
   size_t bytes() const { return slots_.capacity() * sizeof(Hash); }
 
  private:

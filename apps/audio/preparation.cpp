@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "apps/audio/files.h"
 #include "apps/audio/text.h"
@@ -130,8 +131,9 @@ void Preparation::make_vocab() {
   vocab_ = builder.finish();
 }
 
-// The pieces come from the training set. With `vocab_from_all` the characters of the other sets are
-// covered as well, so that their transcripts can be written with the pieces.
+// The pieces come from the training set. With `vocab_from_all` the characters that only the other
+// sets have are covered as well, through one more sentence in which each is a word, so that their
+// transcripts can be written with the pieces.
 Vocab Preparation::make_subwords() {
   const bool lower = options_.check.letters == LetterCase::lower;
   if (!options_.subword_model.empty()) {
@@ -141,17 +143,16 @@ Vocab Preparation::make_subwords() {
       throw Error(concat(options_.subword_model, ": ", error.what()));
     }
   }
-  SubwordOptions options = options_.subwords;
   Utterance u;
   std::optional<Set> set;
-  if (options_.vocab_from_all) {
-    std::set<char32_t> characters;
-    for (rewind(); next(u, set);) {
-      if (!set) continue;
-      for (const char32_t c : code_points(u.text)) characters.insert(c);
-    }
-    characters.erase(U' ');
-    for (const char32_t c : characters) options.required_characters += to_utf8(c);
+  std::set<char32_t> known{U' '}, others;
+  for (rewind(); next(u, set);) {
+    if (!set) continue;
+    for (const char32_t c : code_points(u.text)) (set == Set::train ? known : others).insert(c);
+  }
+  std::string last;
+  for (const char32_t c : others) {
+    if (options_.vocab_from_all && !known.contains(c)) last += to_utf8(c) + " ";
   }
   rewind();
   const auto next_sentence = [&](std::string& sentence) {
@@ -160,9 +161,10 @@ Vocab Preparation::make_subwords() {
       sentence = u.text;
       return true;
     }
-    return false;
+    sentence = std::exchange(last, "");
+    return !sentence.empty();
   };
-  return Vocab(Subwords::train(next_sentence, options), lower);
+  return Vocab(Subwords::train(next_sentence, options_.subwords), lower);
 }
 
 void Preparation::write_sets() {

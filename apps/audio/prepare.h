@@ -134,8 +134,8 @@ Splits make_connected_digits(const std::string& folder, const std::string& out,
 /// `path`, for lhotse, where no such file is there, at the current one. Bad lines become problems.
 void read_json_lines(const std::string& path, const std::string& recordings, Sink& sink);
 /// The same from any lines, whose relative paths start at `folder`.
-void read_json_lines(LineReader lines, const std::string& folder, const std::string& recordings,
-                     Sink& sink);
+void parse_json_lines(LineReader lines, const std::string& folder, const std::string& recordings,
+                      Sink& sink);
 
 /// A Kaldi data folder: wav.scp, text, and if present segments and utt2spk; other files
 /// (spk2gender, utt2dur, ...) are not looked at. Commands (pipes) in wav.scp are not run, and
@@ -148,7 +148,7 @@ struct KaldiFiles {
   LineReader wav_scp, text;
   std::optional<LineReader> segments, utt2spk;
 };
-void read_kaldi(KaldiFiles files, const std::string& folder, Sink& sink);
+void parse_kaldi(KaldiFiles files, const std::string& folder, Sink& sink);
 
 /// A LibriSpeech tree: SPEAKER-CHAPTER.trans.txt files of lines `ID SENTENCE` beside ID.flac (or
 /// another sound format).
@@ -166,6 +166,6 @@ void read_table(const std::string& folder, const std::string& table, Sink& sink)
 /// wrapped in quotes, with the quotes inside doubled, is unwrapped; other quotes are text.
 void read_common_voice(const std::string& folder, const std::string& table, Sink& sink);
 /// The same from any lines.
-void read_common_voice(const std::string& folder, LineReader lines, Sink& sink);
+void parse_common_voice(const std::string& folder, LineReader lines, Sink& sink);
 
 }  // namespace centroid::audio

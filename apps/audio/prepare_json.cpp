@@ -226,12 +226,12 @@ class JsonLines {
 }  // namespace
 
 void read_json_lines(const std::string& path, const std::string& recordings, Sink& sink) {
-  read_json_lines(LineReader(path), fs::path(path).parent_path().string(),
-                  recordings.empty() ? sibling(path) : recordings, sink);
+  parse_json_lines(LineReader(path), fs::path(path).parent_path().string(),
+                   recordings.empty() ? sibling(path) : recordings, sink);
 }
 
-void read_json_lines(LineReader lines, const std::string& folder, const std::string& recordings,
-                     Sink& sink) {
+void parse_json_lines(LineReader lines, const std::string& folder, const std::string& recordings,
+                      Sink& sink) {
   JsonLines(std::move(lines), folder, recordings, sink).read();
 }
 

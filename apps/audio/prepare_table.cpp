@@ -90,10 +90,10 @@ void read_table(const std::string& folder, const std::string& table, Sink& sink)
 
 void read_common_voice(const std::string& folder, const std::string& table, Sink& sink) {
   check_folder("commonvoice", folder);
-  read_common_voice(folder, LineReader(table), sink);
+  parse_common_voice(folder, LineReader(table), sink);
 }
 
-void read_common_voice(const std::string& folder, LineReader lines, Sink& sink) {
+void parse_common_voice(const std::string& folder, LineReader lines, Sink& sink) {
   RowReader rows(lines, TableStyle::common_voice);
   Fields fields;
   CENTROID_CHECK(rows.next(fields), lines.name(), ": expected a header, got an empty file");

@@ -77,10 +77,10 @@ void read_kaldi(const std::string& name, Sink& sink) {
   KaldiFiles files{LineReader(file("wav.scp")), LineReader(file("text")), {}, {}};
   if (fs::exists(file("segments"))) files.segments.emplace(file("segments"));
   if (fs::exists(file("utt2spk"))) files.utt2spk.emplace(file("utt2spk"));
-  read_kaldi(std::move(files), name, sink);
+  parse_kaldi(std::move(files), name, sink);
 }
 
-void read_kaldi(KaldiFiles files, const std::string& folder, Sink& sink) {
+void parse_kaldi(KaldiFiles files, const std::string& folder, Sink& sink) {
   const StringTable recordings = read_scp(std::move(files.wav_scp), sink);
   const StringTable texts = read_scp(std::move(files.text), sink);
   StringTable segments, speakers;

@@ -59,7 +59,7 @@ namespace sp = sentencepiece;
 
 namespace {
 
-void check(const sp::util::Status& status, const char* what) {
+void check(const sp::util::Status& status, const std::string& what) {
   CENTROID_CHECK(status.ok(), "sub-words: ", what, ": ", status.message());
 }
 
@@ -127,7 +127,6 @@ std::shared_ptr<const Subwords> Subwords::train(const std::function<bool(std::st
       {"model_type", o.type},
       {"vocab_size", std::to_string(o.size + 1)},
       {"character_coverage", concat(o.coverage)},
-      {"required_chars", o.required_characters},
       {"normalization_rule_name", "identity"},
       {"input_sentence_size", std::to_string(o.sentences)},
       {"shuffle_input_sentence", "true"},
@@ -142,7 +141,8 @@ std::shared_ptr<const Subwords> Subwords::train(const std::function<bool(std::st
   Sentences sentences(next);
   CENTROID_CHECK(!sentences.done(), "sub-words: expected text to train on, got none");
   std::string bytes;
-  check(sp::SentencePieceTrainer::Train(arguments, &sentences, &bytes), "training");
+  check(sp::SentencePieceTrainer::Train(arguments, &sentences, &bytes),
+        concat("training ", o.size, " pieces (the library counts one more, the unknown piece)"));
   return std::make_shared<Subwords>(std::move(bytes));
 }
 

@@ -15,8 +15,7 @@ struct SubwordOptions {
   std::string type = "unigram";  ///< unigram or bpe
   /// Part of the characters of the text, by count, that the pieces cover.
   double coverage = 1;
-  int64_t sentences = 1000000;        ///< a random sample of so many at most; 0: all
-  std::string required_characters{};  ///< covered whatever their counts, as one UTF-8 text
+  int64_t sentences = 1000000;  ///< a random sample of so many at most; 0: all
   uint64_t seed = 1;
 };
 

@@ -136,6 +136,32 @@ TEST_CASE("Vocabularies: of the training set, given, and of the wrong unit", "[p
   CHECK_THAT(message_of([&] { prepare_with(o); }), Contains("expected characters, got a vocabul"));
 }
 
+TEST_CASE("Sub-words cover the characters that only the other sets have", "[preparation]") {
+  if (!Subwords::available()) return;
+  for (const char* type : {"unigram", "bpe"}) {
+    for (const bool all : {true, false}) {
+      TempFolder folder;
+      PreparationOptions o = unchecked(folder, Unit::subwords);
+      o.vocab_from_all = all;
+      o.subwords.size = 7;
+      o.subwords.type = type;
+      Preparation p(o, split_none());
+      for (int i = 0; i < 40; ++i) {
+        p.begin_set(i == 0 ? Set::test : Set::train);
+        p.accept(timed("u" + std::to_string(i), i == 0  ? "go Ж on"
+                                                : i % 2 ? "go on"
+                                                        : "no one"),
+                 "");
+      }
+      p.examine();
+      p.commit();
+      const auto bad = problems_in(folder / "problems.tsv");
+      CHECK(bad.count("unknown-symbol") == (all ? 0 : 1));
+      CHECK(p.vocab().size() == 8);
+    }
+  }
+}
+
 TEST_CASE("A lexicon gives phones, its used part and the words it lacks", "[preparation]") {
   TempFolder folder;
   const Lexicon lexicon =
@@ -245,9 +271,9 @@ TEST_CASE("asr prepare: table, figures, picture; --strict and --skip-bad", "[pre
   CHECK_THAT(o.err, Contains("problem: u03") && Contains("--skip-bad"));
   CHECK_FALSE(fs::exists(folder / "out/train.jsonl"));
   CHECK(problems_in(folder / "out/problems.tsv").count("missing") == 1);
-  o = prepare(folder, table + Words{"--skip-bad", "--uppercase", "--subsampling", "8"});
+  o = prepare(folder, table + Words{"--skip-bad", "--uppercase"});
   CHECK(o.code == 0);
-  CHECK_THAT(o.out, Contains("missing") && Contains("too-short") && Contains("left out"));
+  CHECK_THAT(o.out, Contains("missing") && Contains("left out"));
   CHECK(read_vocab(folder / "out/vocab.json").tokens() == Strings{"<blank>", "A", "B", "C", "D"});
   CHECK(prepare(folder, table + Words{"--lowercase", "--uppercase"}).code == 1);
   CHECK(prepare(folder, table + Words{"--rare", "-1"}).code == 2);
@@ -313,7 +339,7 @@ TEST_CASE("asr prepare: sub-words and phones of a lexicon", "[preparation]") {
     folder.write("model", "no model");
     CHECK_THAT(prepare(folder, table + given).err, Contains("model: sub-words: expected a model"));
     CHECK_THAT(prepare(folder, table + Words{"--unit", "subwords", "--subwords", "9999"}).err,
-               Contains("sub-words: training"));
+               Contains("sub-words: training 9999 pieces"));
   }
   folder.write("lexicon", "x Y\n");
   const Outcome missing =

@@ -278,7 +278,7 @@ TEST_CASE("JSON lines of lhotse: cuts", "[prepare]") {
   CHECK(found.utterances[2].duration == 1.5);
   CHECK(found.utterances[3].audio == "/a.wav");
   const auto bad = problems(found);
-  CHECK(bad.size() == 6);
+  CHECK(bad.size() == 7);
   CHECK_THAT(bad.at("c3"), Contains("without supervision") && Contains("cuts.jsonl:3"));
   CHECK_THAT(bad.at("c4"), Contains("no recording"));
   CHECK_THAT(bad.at("c5"), Contains("commands are not run"));

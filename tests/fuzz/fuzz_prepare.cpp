@@ -36,11 +36,11 @@ class Checked : public Sink {
 };
 
 void common_voice(const std::string& bytes, Sink& sink) {
-  read_common_voice("folder", lines_of(bytes), sink);
+  parse_common_voice("folder", lines_of(bytes), sink);
 }
 
 void json_lines(const std::string& bytes, Sink& sink) {
-  read_json_lines(lines_of(bytes), "folder", "", sink);
+  parse_json_lines(lines_of(bytes), "folder", "", sink);
 }
 
 /// The four files, with lines `--` between them.
@@ -58,7 +58,7 @@ void kaldi(const std::string& bytes, Sink& sink) {
   KaldiFiles files{lines_of(parts[0]), lines_of(parts[1]), {}, {}};
   if (part > 1) files.segments.emplace(lines_of(parts[2]));
   if (part > 2) files.utt2spk.emplace(lines_of(parts[3]));
-  read_kaldi(std::move(files), "folder", sink);
+  parse_kaldi(std::move(files), "folder", sink);
 }
 
 void rows(const std::string& bytes, Sink&) {
