@@ -143,7 +143,7 @@ TEST_CASE("Sub-words cover the characters that only the other sets have", "[prep
       TempFolder folder;
       PreparationOptions o = unchecked(folder, Unit::subwords);
       o.vocab_from_all = all;
-      o.subwords.size = 12;
+      o.subwords.size = 7;
       o.subwords.type = type;
       Preparation p(o, split_none());
       for (int i = 0; i < 40; ++i) {
@@ -157,7 +157,7 @@ TEST_CASE("Sub-words cover the characters that only the other sets have", "[prep
       p.commit();
       const auto bad = problems_in(folder / "problems.tsv");
       CHECK(bad.count("unknown-symbol") == (all ? 0 : 1));
-      CHECK(p.vocab().size() == 13);
+      CHECK(p.vocab().size() == 8);
     }
   }
 }
