@@ -15,11 +15,17 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 18;  // samples read at a time
 
+/// Dither belongs to training.
+audio::FbankOptions undithered(audio::FbankOptions options) {
+  options.dither = 0;
+  return options;
+}
+
 /// Statistics of the whole recording, for windows that are to be normalised alike.
 audio::GlobalStats recording_stats(const FrontEnd& front_end, const std::string& path,
                                    int raw_rate) {
   audio::SoundStream sound(path, front_end.fbank.rate, raw_rate);
-  audio::FbankStream fbank(front_end.fbank);
+  audio::FbankStream fbank(undithered(front_end.fbank));
   audio::StatsAccumulator stats;
   for (auto samples = sound.read(kBlock); !samples.empty(); samples = sound.read(kBlock)) {
     stats.add(fbank.push(samples));
@@ -45,8 +51,10 @@ class Transcriber {
         classes_(recognizer.model->options().classes),
         step_(front_end_.stride * recognizer.model->options().subsampling),
         sound_(path, front_end_.fbank.rate, raw_rate),
-        fbank_(front_end_.fbank) {
-    if (options.recording_statistics && options.window > 0 && front_end_.normalize == "utterance") {
+        fbank_(undithered(front_end_.fbank)) {
+    // The recording's speaker is not known from a manifest.
+    const bool own = front_end_.normalize == "utterance" || front_end_.normalize == "speaker";
+    if (options.recording_statistics && options.window > 0 && own) {
       front_end_.stats = recording_stats(front_end_, path, raw_rate);
       front_end_.normalize = "global";
     }

@@ -89,7 +89,7 @@ TEST_CASE("FeedForward is down(activation(up(x)))") {
   CHECK(mismatch(ff.forward(x, {}), raw::matmul(hidden, raw::transpose(p[2].second, 0, 1)), 1e-5,
                  1e-5) == "");
   CHECK_THAT(error_of([] { parse_activation("rely"); }),
-             Contains("expected one of relu, gelu, got 'rely'"));
+             Contains("expected one of relu, gelu, silu, got 'rely'"));
 }
 
 TEST_CASE("mask_padding zeroes whatever lies beyond the lengths, NaN included") {

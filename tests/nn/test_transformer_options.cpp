@@ -25,7 +25,7 @@ TEST_CASE("transformer options survive JSON") {
   options.recompute = true;
   const nlohmann::json json = options;
   CHECK(json.at("positions") == "rotary");
-  CHECK(json.size() == 14);
+  CHECK(json.size() == 16);
   const auto back = json.get<TransformerOptions>();
   CHECK(nlohmann::json(back) == json);
   CHECK(back.dropout == 0.2);
