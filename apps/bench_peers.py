@@ -4,6 +4,7 @@
     python3 apps/bench_peers.py build-reference FOLDER [--python PYTHON]
     python3 apps/bench_peers.py attention --torch-python PYTHON --reference FOLDER [--json FILE]
     python3 apps/bench_peers.py train     --torch-python PYTHON [--dropout 0.1]
+    python3 apps/bench_peers.py ctc       --torch-python PYTHON
     python3 apps/bench_peers.py train     --attention clustered --peer reference --reference FOLDER
 
 The peers are PyTorch (scaled_dot_product_attention, nn.TransformerEncoder) and the library of the
@@ -61,6 +62,7 @@ def arguments():
     train.add_argument("--dropout", type=float, default=0.0)
     train.add_argument("--batch", type=int, default=4)
     train.add_argument("--time", type=int, default=800)
+    commands.add_parser("ctc", parents=[common], help="the CTC loss and its gradient: `bench ops --part losses`")
     return parser.parse_args()
 
 
@@ -272,6 +274,21 @@ def compare_train(args):
     return sides, rows
 
 
+def compare_ctc(args):
+    """From logits to the loss and their gradient on both sides: PyTorch's ctc_loss is of log_softmax."""
+    worker, sides, rows = torch_worker(args), {}, []
+    cases = {"ctc 16 x 240 x 51, 90 labels": (16, 240, 51, 90), "ctc 16 x 1000 x 50, 90 labels": (16, 1000, 50, 90)}
+    command = ["ops", "--part", "losses"]
+    for name, (batch, time, classes, labels) in cases.items():
+        case = {"batch": batch, "time": time, "classes": classes, "labels": labels}
+        request = {"what": "ctc", "case": case, "repeats": args.repeats}
+        pairs = interleave(args.rounds, lambda: ours(args, command), lambda: worker.ask(request))
+        sides["centroid"], sides[worker.label] = "its own kernels", worker.description()
+        times = [(next(c["ms"] for c in a["cases"] if c["name"] == name), b["loss_ms"]) for a, b in pairs]
+        rows.append(row(name, worker.label, times))
+    return sides, rows
+
+
 def show(args, sides, rows):
     print(f"{args.threads} threads on each side; medians of {args.rounds} interleaved rounds of {args.repeats} calls "
           "each")
@@ -295,7 +312,8 @@ def main():
         if args.command == "build-reference":
             build_reference(args)
         else:
-            sides, rows = (compare_attention if args.command == "attention" else compare_train)(args)
+            compare = {"attention": compare_attention, "train": compare_train, "ctc": compare_ctc}
+            sides, rows = compare[args.command](args)
             show(args, sides, rows)
     except (PeerError, OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")

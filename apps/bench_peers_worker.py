@@ -181,6 +181,28 @@ def reference_encoder(case):
     return TransformerEncoderBuilder.from_kwargs(**options).get()
 
 
+# ---- CTC -----------------------------------------------------------------------------------------------
+
+
+class CtcCase:
+    """From logits (B, T, V) to the mean loss and their gradient."""
+
+    def __init__(self, case):
+        torch.manual_seed(1)
+        batch, time, classes, labels = (case[k] for k in ("batch", "time", "classes", "labels"))
+        self.logits = torch.randn(batch, time, classes).requires_grad_()
+        self.targets = torch.randint(1, classes, (batch, labels))
+        self.lengths = torch.full((batch,), time), torch.full((batch,), labels)
+
+    def step(self):
+        self.logits.grad = None
+        log_probs = self.logits.log_softmax(-1).transpose(0, 1)
+        torch.nn.functional.ctc_loss(log_probs, self.targets, *self.lengths).backward()
+
+    def time(self, repeats):
+        return {"loss_ms": median_ms(repeats, self.step)}
+
+
 # ---- requests ------------------------------------------------------------------------------------------
 
 
@@ -192,7 +214,7 @@ def main():
     if args.reference:
         sys.path.insert(0, args.reference)
     torch.set_num_threads(args.threads)
-    kinds = {"attention": AttentionCase, "train": TrainCase}
+    kinds = {"attention": AttentionCase, "train": TrainCase, "ctc": CtcCase}
     kept = None, None  # the last case: every round measures it again
     for line in sys.stdin:
         request = json.loads(line)
