@@ -8,6 +8,7 @@
 //              then sum over the arcs of a state each, those that enter it or those that leave it.
 //              A leak takes a sum over the block. Rows of states and classes are in global memory;
 //              the rows of all frames are kept when there are to be posteriors;
+//   totals     a block per item: log Z, from Z and the largest logits;
 //   posteriors a block per frame: a thread sums a class over its arcs, in their order.
 #include "cuda/rows.cuh"
 #include "cuda/scaled.cuh"
@@ -171,13 +172,23 @@ CENTROID_DEVICE void walk(const Problem<T>& p, int64_t b, int time, Scaled* shar
   if (threadIdx.x == 0) p.totals[b] = end;
 }
 
+// 4 blocks: left to itself, ptxas aims at more and spills.
 template <typename T>
-__global__ void __launch_bounds__(kBlock) walk_kernel(Problem<T> p) {
+__global__ void __launch_bounds__(kBlock, 4) walk_kernel(Problem<T> p) {
   __shared__ Scaled shared[kBlock / kWarp];
+  const int64_t b = blockIdx.x;
+  const int time = static_cast<int>(p.lengths[b]);
+  if (blockIdx.y == 1)
+    walk<false>(p, b, time, shared);
+  else
+    walk<true>(p, b, time, shared);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kBlock) totals_kernel(Problem<T> p) {
   __shared__ double sums[kBlock / kWarp];
   const int64_t b = blockIdx.x;
   const int time = static_cast<int>(p.lengths[b]);
-  if (blockIdx.y == 1) return walk<false>(p, b, time, shared);
   double most = 0;
   int bad = 0;
   for (int t = threadIdx.x; t < time; t += kBlock) {
@@ -187,7 +198,6 @@ __global__ void __launch_bounds__(kBlock) walk_kernel(Problem<T> p) {
   }
   bad = __syncthreads_or(bad);
   most = block_reduce<kBlock>(most, Sum{}, sums);
-  walk<true>(p, b, time, shared);
   if (threadIdx.x > 0) return;
   const Scaled z = p.totals[b];
   if (bad) {
@@ -273,6 +283,7 @@ void run(Problem<T> p, const FsaBatch& fsa, double leaky, Device device) {
 
   for_rows<T>(frames, p.classes, wide_rows<T>(p.classes, {p.logits}), FrameRow<T>{p});
   launch(walk_kernel<T>, dim3(static_cast<unsigned>(p.batch), p.posteriors ? 2 : 1), kBlock, 0, p);
+  launch(totals_kernel<T>, static_cast<unsigned>(p.batch), kBlock, 0, p);
   if (p.posteriors) launch(posteriors_kernel<T>, static_cast<unsigned>(frames), kBlock, 0, p);
 }
 
