@@ -95,8 +95,9 @@ CENTROID_DEVICE void learn(const Means<kShared>& means, const WideCounts& totals
   }
 }
 
+// 1 block: left to itself, ptxas aims at two and spills.
 template <bool kShared>
-__global__ void __launch_bounds__(kMeansThreads) past_kernel(Past a) {
+__global__ void __launch_bounds__(kMeansThreads, 1) past_kernel(Past a) {
   __shared__ int shared;
   const int64_t at = int64_t{blockIdx.x} * a.positions;
   const int valid =
