@@ -91,7 +91,7 @@ TEST_CASE("clusters of the past do not change with the future, nor with the padd
   }
 }
 
-TEST_CASE("clusters of the past: block by block they are those of the whole", "[cluster]") {
+TEST_CASE("clusters of the past: block by block they are those of the whole", "[cluster][host]") {
   for (const int64_t clusters : {1, 3, 40}) {
     const int64_t n = 67, block = 16;
     Rng rng(clusters);
