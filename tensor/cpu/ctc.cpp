@@ -14,8 +14,7 @@
 namespace centroid::cpu {
 namespace {
 
-// log z for z in [1, 3], about 1 ulp of 1: z = 2^k m with m in [sqrt(1/2), sqrt(2)], and
-// log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1) / (m + 1).
+// log z for z in [1, 3]: z = 2^k m with m in [sqrt(1/2), sqrt(2)].
 inline double log_from_one_to_three(double z) {
   constexpr double kSqrt2 = 1.4142135623730951, kLog2 = 0.6931471805599453;
   double m = z, shift = 0;
@@ -23,17 +22,7 @@ inline double log_from_one_to_three(double z) {
   m = m > kSqrt2 ? 0.5 * m : m;
   shift = m > kSqrt2 ? 2 * kLog2 : shift;
   m = m > kSqrt2 ? 0.5 * m : m;
-  const double s = (m - 1) / (m + 1), w = s * s;
-  double q = 1.0 / 19;
-  q = q * w + 1.0 / 17;
-  q = q * w + 1.0 / 15;
-  q = q * w + 1.0 / 13;
-  q = q * w + 1.0 / 11;
-  q = q * w + 1.0 / 9;
-  q = q * w + 1.0 / 7;
-  q = q * w + 1.0 / 5;
-  q = q * w + 1.0 / 3;
-  return shift + 2 * (s + s * w * q);
+  return shift + log_near_one(m);
 }
 
 // log(e^a + e^b) and log(e^a + e^b + e^c).

@@ -33,6 +33,22 @@ inline double exp_nonpositive(double x) {
   return p * __builtin_bit_cast(double, exponent << 52);
 }
 
+// log m for m in [sqrt(1/2), sqrt(2)], about 1 ulp of 1: 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...)
+// with s = (m - 1) / (m + 1).
+inline double log_near_one(double m) {
+  const double s = (m - 1) / (m + 1), w = s * s;
+  double q = 1.0 / 19;
+  q = q * w + 1.0 / 17;
+  q = q * w + 1.0 / 15;
+  q = q * w + 1.0 / 13;
+  q = q * w + 1.0 / 11;
+  q = q * w + 1.0 / 9;
+  q = q * w + 1.0 / 7;
+  q = q * w + 1.0 / 5;
+  q = q * w + 1.0 / 3;
+  return 2 * (s + s * w * q);
+}
+
 /// log z for finite z >= 1, about 1 ulp of max(1, log z): z = 2^k m with m in [sqrt(1/2), sqrt(2)],
 /// and log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1) / (m + 1). Free of
 /// branches and calls, as above. NaN stays NaN.
@@ -46,17 +62,7 @@ inline double log_from_one(double z) {
   double m = __builtin_bit_cast(double, (bits & kMantissa) | kOne);
   k = m > kSqrt2 ? k + 1 : k;
   m = m > kSqrt2 ? 0.5 * m : m;
-  const double s = (m - 1) / (m + 1), w = s * s;
-  double q = 1.0 / 19;
-  q = q * w + 1.0 / 17;
-  q = q * w + 1.0 / 15;
-  q = q * w + 1.0 / 13;
-  q = q * w + 1.0 / 11;
-  q = q * w + 1.0 / 9;
-  q = q * w + 1.0 / 7;
-  q = q * w + 1.0 / 5;
-  q = q * w + 1.0 / 3;
-  return k * kLog2 + 2 * (s + s * w * q);
+  return k * kLog2 + log_near_one(m);
 }
 
 }  // namespace centroid::cpu
