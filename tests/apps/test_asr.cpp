@@ -5,8 +5,7 @@
 #include "apps/asr_data.h"
 #include "apps/audio/files.h"
 #include "apps/audio/sound.h"
-#include "tests/apps/process.h"
-#include "tests/tones.h"
+#include "tests/apps/tone_corpus.h"
 
 using namespace centroid;
 using namespace centroid::test;
@@ -15,22 +14,9 @@ using nlohmann::json;
 
 namespace {
 
-// Tones and the manifests made of them, once for all tests.
-struct Corpus {
-  Corpus() {
-    make_tones((dir / "tones"), 40);
-    const Outcome prepared =
-        run(dir, "asr",
-            {"prepare", "--format", "table", "--source", dir / "tones", "--transcripts",
-             dir / "tones/transcripts.tsv", "--unit", "characters", "--out", dir / "data"});
-    if (prepared.code != 0) throw Error(prepared.err);
-  }
-  std::string data(const std::string& name) const { return dir / ("data/" + name); }
-  TempDir dir;
-};
-
-const Corpus& corpus() {
-  static const Corpus instance;
+// Once for all tests.
+const ToneCorpus& corpus() {
+  static const ToneCorpus instance(40);
   return instance;
 }
 
@@ -129,14 +115,7 @@ TEST_CASE("a killed training resumes to the losses of an uninterrupted one", "[a
   TempDir dir;
   const std::string whole = dir / "whole", killed = dir / "killed";
   REQUIRE(run(dir, "asr", tiny(whole, 30)).code == 0);
-  {
-    Process process(dir, "asr", tiny(killed, 30));
-    while (process.running() && !std::filesystem::exists(killed + "/last.safetensors")) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    process.signal(SIGKILL);
-    process.wait();
-  }
+  train_and_kill(dir, tiny(killed, 30), killed);
   const Outcome resumed = run(dir, "asr", {"train", "--resume", killed});
   INFO(resumed.err);
   REQUIRE(resumed.code == 0);

@@ -5,8 +5,7 @@
 
 #include "apps/asr_data.h"
 #include "apps/audio/files.h"
-#include "tests/apps/process.h"
-#include "tests/tones.h"
+#include "tests/apps/tone_corpus.h"
 
 using namespace centroid;
 using namespace centroid::test;
@@ -15,14 +14,8 @@ using nlohmann::json;
 
 namespace {
 
-struct Corpus {
-  Corpus() {
-    make_tones(dir / "tones", 24);
-    const Outcome prepared =
-        run(dir, "asr",
-            {"prepare", "--format", "table", "--source", dir / "tones", "--transcripts",
-             dir / "tones/transcripts.tsv", "--unit", "characters", "--out", dir / "data"});
-    if (prepared.code != 0) throw Error(prepared.err);
+struct Corpus : ToneCorpus {
+  Corpus() : ToneCorpus(24) {
     // Two speakers, and some utterances of neither.
     std::vector<audio::Utterance> all = audio::read_manifest(data("train.jsonl"));
     for (size_t i = 0; i < all.size(); ++i) all[i].speaker = i % 5 == 4 ? "" : i % 2 ? "x" : "y";
@@ -30,8 +23,6 @@ struct Corpus {
     std::filesystem::create_directories(dir / "noise");
     audio::write_wav(dir / "noise/n.wav", audio::load_sound(dir / "tones/u01.wav"));
   }
-  std::string data(const std::string& name) const { return dir / ("data/" + name); }
-  TempDir dir;
 };
 
 const Corpus& corpus() {
@@ -89,14 +80,7 @@ TEST_CASE("a training with changed sounds resumes to the same losses", "[asr][fr
   TempDir dir;
   const std::string whole = dir / "whole", killed = dir / "killed";
   REQUIRE(run(dir, "asr", tiny(whole, 20, every_augmentation())).code == 0);
-  {
-    Process process(dir, "asr", tiny(killed, 20, every_augmentation()));
-    while (process.running() && !std::filesystem::exists(killed + "/last.safetensors")) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-    process.signal(SIGKILL);
-    process.wait();
-  }
+  train_and_kill(dir, tiny(killed, 20, every_augmentation()), killed);
   const Outcome resumed = run(dir, "asr", {"train", "--resume", killed});
   INFO(resumed.err);
   REQUIRE(resumed.code == 0);

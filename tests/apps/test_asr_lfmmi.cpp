@@ -2,8 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "apps/audio/files.h"
-#include "tests/apps/process.h"
-#include "tests/tones.h"
+#include "tests/apps/tone_corpus.h"
 
 using namespace centroid;
 using namespace centroid::test;
@@ -12,21 +11,8 @@ using nlohmann::json;
 
 namespace {
 
-struct Corpus {
-  Corpus() {
-    make_tones((dir / "tones"), 20);
-    const Outcome prepared =
-        run(dir, "asr",
-            {"prepare", "--format", "table", "--source", dir / "tones", "--transcripts",
-             dir / "tones/transcripts.tsv", "--unit", "characters", "--out", dir / "data"});
-    if (prepared.code != 0) throw Error(prepared.err);
-  }
-  std::string data(const std::string& name) const { return dir / ("data/" + name); }
-  TempDir dir;
-};
-
-const Corpus& corpus() {
-  static const Corpus instance;
+const ToneCorpus& corpus() {
+  static const ToneCorpus instance(20);
   return instance;
 }
 
@@ -81,20 +67,16 @@ TEST_CASE("asr learns tones by LF-MMI, is evaluated and transcribes", "[asr][lfm
 
 TEST_CASE("a training by LF-MMI resumes bit for bit, on any number of threads", "[asr][lfmmi]") {
   TempDir dir;
-  const auto log = [&](const std::string& run) {
-    std::vector<std::string> losses;
-    std::ifstream file(run + "/log.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      const json entry = json::parse(line);
-      if (entry.contains("loss")) losses.push_back(entry.at("loss").dump());
-    }
-    return losses;
-  };
   const Words more{"--ngram-order", "2", "--topology", "ctc", "--save-every", "3"};
-  REQUIRE(run(dir, "asr", tiny(dir / "whole", 6, more + Words{"--threads", "1"})).code == 0);
-  REQUIRE(run(dir, "asr", tiny(dir / "half", 6, more + Words{"--threads", "3"})).code == 0);
-  CHECK(log(dir / "half") == log(dir / "whole"));
-  CHECK(log(dir / "whole").size() >= 6);
+  const std::string whole = dir / "whole", killed = dir / "killed";
+  REQUIRE(run(dir, "asr", tiny(whole, 20, more + Words{"--threads", "1"})).code == 0);
+  train_and_kill(dir, tiny(killed, 20, more + Words{"--threads", "3"}), killed);
+  const Outcome resumed = run(dir, "asr", {"train", "--resume", killed});
+  INFO(resumed.err);
+  REQUIRE(resumed.code == 0);
+  const auto lines = log_lines(whole);
+  CHECK(lines.size() >= 20);
+  CHECK(log_lines(killed) == lines);
 }
 
 TEST_CASE("options of LF-MMI that cannot be are refused", "[asr][lfmmi]") {

@@ -3,40 +3,11 @@
 #include <charconv>
 #include <utility>
 
+#include "ptx_specials.h"
 #include "vgpu.h"
 
 namespace vgpu {
 namespace {
-
-const std::unordered_map<std::string_view, Special> kSpecials = {
-    {"%tid.x", Special::kTidX},
-    {"%tid.y", Special::kTidY},
-    {"%tid.z", Special::kTidZ},
-    {"%ntid.x", Special::kNTidX},
-    {"%ntid.y", Special::kNTidY},
-    {"%ntid.z", Special::kNTidZ},
-    {"%ctaid.x", Special::kCtaX},
-    {"%ctaid.y", Special::kCtaY},
-    {"%ctaid.z", Special::kCtaZ},
-    {"%nctaid.x", Special::kNCtaX},
-    {"%nctaid.y", Special::kNCtaY},
-    {"%nctaid.z", Special::kNCtaZ},
-    {"%laneid", Special::kLane},
-    {"%warpid", Special::kWarp},
-    {"%nwarpid", Special::kNWarp},
-    {"%smid", Special::kSm},
-    {"%nsmid", Special::kNSm},
-    {"%gridid", Special::kGrid},
-    {"%lanemask_eq", Special::kMaskEq},
-    {"%lanemask_lt", Special::kMaskLt},
-    {"%lanemask_le", Special::kMaskLe},
-    {"%lanemask_gt", Special::kMaskGt},
-    {"%lanemask_ge", Special::kMaskGe},
-    {"%dynamic_smem_size", Special::kDynamicShared},
-    {"%total_smem_size", Special::kTotalShared},
-    {"%clock", Special::kClock},
-    {"%clock64", Special::kClock64},
-    {"%globaltimer", Special::kClock64}};
 
 constexpr u32 kNarrowBytes = 4 * kLanes, kWideBytes = 8 * kLanes;
 // A red zone around every shared variable, so that an index past its end hits no neighbour.
