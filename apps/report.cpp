@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const Words kParts = {"scaling", "copy", "speech", "long", "swap"};
+const Words kParts = {"scaling", "copy", "speech", "long", "swap", "festvox", "digits", "asterisk"};
 
 struct ReportCommand {
   CommonOptions common;
@@ -126,6 +126,9 @@ CLI::App* add_command(CLI::App& app, ReportCommand& command, const char* name, c
                     "Folder of copy, asr, bench and attention-map")
         ->default_str("this program's")
         ->group(group);
+    sub->add_option("--scripts", command.paths.scripts, "Folder of peer_pocketsphinx.py")
+        ->capture_default_str()
+        ->group(group);
   }
   add_common_options(*sub, command.common);
   for (const char* unused : {"--device", "--seed"}) sub->remove_option(sub->get_option(unused));
@@ -139,7 +142,8 @@ void register_report(CLI::App& app) {
   command->paths.programs = fs::read_symlink("/proc/self/exe").parent_path().string();
   CLI::App* run = add_command(app, *command, "run", "Run the cells that have no results yet");
   const char* group = "Report";
-  run->add_option("--part", command->parts, "scaling, copy, speech, long, swap")
+  run->add_option("--part", command->parts,
+                  "scaling, copy, speech, long, swap, festvox, digits, asterisk")
       ->delimiter(',')
       ->check(CLI::IsMember(kParts))
       ->capture_default_str()

@@ -14,7 +14,7 @@ using Words = std::vector<std::string>;
 using Json = nlohmann::ordered_json;
 
 /// One command of a cell. Its words may begin with `$WORK` (the work folder) and with the names of
-/// environment variables that point to data: `$FESTVOX_RU`, `$FSDD`.
+/// environment variables that point to data: `$FESTVOX_RU`, `$FSDD`, `$ASTERISK`.
 struct Step {
   enum Kind {
     prepare,  ///< makes `$WORK/data/NAME`, once for all cells
@@ -33,6 +33,7 @@ struct Cell {
   double minutes = 0;  ///< what it takes on 2 cores, roughly
   int rank = 0;        ///< smaller ones run first: what is cheap and tells much
   std::vector<Step> steps;
+  std::string needs = {};  ///< a program that must be installed
 
   std::string part() const { return id.substr(0, id.find('/')); }
   Words commands() const;    ///< as `shell_line` writes them
@@ -104,6 +105,18 @@ inline const std::vector<int64_t> kLongSeconds = {10, 30, 60};
 inline const std::vector<int64_t> kSwapClusters = {5, 10, 25, 50, 100};
 inline const std::vector<int64_t> kSwapTopk = {0, 8, 16, 32};  ///< 0: clustered
 
+// Recognisers, beyond the paper.
+inline const Words kVoiceUnits = {"phones", "characters"}, kVoiceLosses = {"ctc", "lfmmi"};
+inline const std::vector<Variant> kVoiceVariants = {
+    {"full", "full"}, {"improved-clustered-25", "improved-clustered:clusters=25,topk=32"}};
+inline constexpr int64_t kVoiceSeeds = 2;
+std::string voice_cell(const std::string& unit, const std::string& loss, const std::string& variant,
+                       int64_t seed);
+inline constexpr const char* kVoiceLmCell = "festvox/phones/ctc/full/lm";
+inline const Words kDigitSpeakers = {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"};
+inline constexpr int64_t kPromptSeeds = 2;
+inline constexpr const char* kPeerCell = "asterisk/pocketsphinx";
+
 // ---- running and rendering ----------------------------------------------------------------------
 
 /// Where things are.
@@ -111,6 +124,7 @@ struct ReportPaths {
   std::string results = "docs/results";  ///< cells and figures; the page is `results`.md
   std::string work = "build/report";     ///< data, runs and logs that are not kept
   std::string programs;                  ///< the folder of copy, asr, bench and attention-map
+  std::string scripts = "apps";          ///< the folder of what ends in .py
   std::string page() const { return results + ".md"; }
   std::string cell(const std::string& id) const { return results + "/" + id + ".json"; }
 };

@@ -1,34 +1,12 @@
 // The cells of the report: every experiment as commands.
-#include "apps/report.h"
-
 #include <algorithm>
-#include <sstream>
 
+#include "apps/report_steps.h"
 #include "tensor/error.h"
 
 namespace centroid::apps {
 
 namespace {
-
-// ---- words ------------------------------------------------------------------------------------
-
-// A line of words separated by blanks.
-Words words(const std::string& line) {
-  Words result;
-  std::istringstream in(line);
-  for (std::string word; in >> word;) result.push_back(word);
-  return result;
-}
-
-std::string run_folder(const std::string& run) { return "$WORK/runs/" + run; }
-
-Step train(const std::string& run, const std::string& line) {
-  return {Step::train, run, words(line + " --out " + run_folder(run))};
-}
-
-Step result(const std::string& name, const std::string& line) {
-  return {Step::result, name, words(line + " --json")};
-}
 
 // ---- scaling ----------------------------------------------------------------------------------
 
@@ -72,13 +50,6 @@ void add_copy(std::vector<Cell>& cells) {
 }
 
 // ---- speech -----------------------------------------------------------------------------------
-
-const Step& speech_data() {
-  static const Step step{Step::prepare, "festvox-ru",
-                         words("asr prepare --format festvox --source $FESTVOX_RU --unit phones "
-                               "--split every-10th --check headers --out $WORK/data/festvox-ru")};
-  return step;
-}
 
 // Two input frames per position: 480 positions for the average sentence. With the demo's four
 // there would be 240, where attention is a small part of the work; with one, 960, trainings take
@@ -184,6 +155,12 @@ void add_swap(std::vector<Cell>& cells) {
 
 }  // namespace
 
+Step speech_data() {
+  return {Step::prepare, "festvox-ru",
+          words("asr prepare --format festvox --source $FESTVOX_RU --unit phones "
+                "--split every-10th --check headers --out $WORK/data/festvox-ru")};
+}
+
 // ---- all --------------------------------------------------------------------------------------
 
 std::string shell_line(const Words& words) {
@@ -204,7 +181,8 @@ Words Cell::commands() const {
 std::string Cell::data() const {
   for (const Step& step : steps) {
     for (const std::string& word : step.words) {
-      if (word.starts_with('$') && !word.starts_with("$WORK")) return word.substr(1);
+      if (!word.starts_with('$') || word.starts_with("$WORK")) continue;
+      return word.substr(1, word.find('/') - 1);
     }
   }
   return "";
@@ -225,6 +203,7 @@ std::vector<Cell> report_cells(bool smoke) {
   add_speech(cells);
   add_long(cells);
   add_swap(cells);
+  add_recognisers(cells);
   return cells;
 }
 

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "apps/common/log.h"
@@ -138,6 +139,7 @@ class Runner {
   Words resolve(const Words& words) const;
   double execute(const Words& words, const std::function<void()>& tick);
   double train(const Step& step);
+  std::string printed() const;
 
   const ReportPaths& paths_;
   const RunLimits& limits_;
@@ -149,7 +151,7 @@ class Runner {
 
 Words Runner::resolve(const Words& words) const {
   Words result = words;
-  result[0] = paths_.programs + "/" + words[0];
+  result[0] = (words[0].ends_with(".py") ? paths_.scripts : paths_.programs) + "/" + words[0];
   for (std::string& word : result) {
     if (!word.starts_with('$')) continue;
     const size_t end = std::min(word.find('/'), word.size());
@@ -161,6 +163,16 @@ Words Runner::resolve(const Words& words) const {
     result.push_back(std::to_string(limits_.threads));
   }
   return result;
+}
+
+// What the last program printed, without the name of the scratch folder: results are published.
+std::string Runner::printed() const {
+  std::string text = read_file(out());
+  const std::string folder = paths_.work + "/", name = "$WORK/";
+  for (size_t at = 0; (at = text.find(folder, at)) != text.npos; at += name.size()) {
+    text.replace(at, folder.size(), name);
+  }
+  return text;
 }
 
 // Runs a program to its end, calling `tick` every now and then. Returns seconds.
@@ -246,7 +258,7 @@ Json Runner::measure(const Cell& cell) {
     }
     for (int i = 0; i < step.repeat; ++i) {
       seconds += execute(words, {});
-      const Json json = Json::parse(read_file(out()), nullptr, false);
+      const Json json = Json::parse(printed(), nullptr, false);
       CENTROID_CHECK(json.is_structured(), shell_line(words), ": expected JSON on stdout");
       if (step.repeat == 1)
         results[step.name] = json;
@@ -261,9 +273,27 @@ Json Runner::measure(const Cell& cell) {
           {"results", results}};
 }
 
-const char* data_hint(const std::string& variable) {
-  return variable == "FSDD" ? "set FSDD to a folder with the Free Spoken Digit Dataset"
-                            : "run `make demo`, which downloads festvox-ru, or set FESTVOX_RU";
+bool installed(const std::string& program) {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (::access((folder + "/" + program).c_str(), X_OK) == 0) return true;
+  }
+  return false;
+}
+
+/// What has to be done before a cell can run; empty if nothing.
+std::string obstacle(const Cell& cell) {
+  const std::string data = cell.data();
+  if (!data.empty() && data_folder(data).empty()) {
+    if (data == "FSDD") return "set FSDD to a folder with the Free Spoken Digit Dataset";
+    if (data == "ASTERISK") {
+      return "set ASTERISK to where the Debian packages asterisk-core-sounds-en, -wav and -g722 "
+             "are unpacked, or to / once they are installed";
+    }
+    return "run `make demo`, which downloads festvox-ru, or set FESTVOX_RU";
+  }
+  return cell.needs.empty() || installed(cell.needs) ? "" : "install " + cell.needs;
 }
 
 // Whole numbers are counts and must agree; seconds and the like are never whole.
@@ -306,15 +336,15 @@ std::map<std::string, Json> read_cells(const std::vector<Cell>& cells, const Rep
 }
 
 int run_cells(std::vector<Cell> cells, const ReportPaths& paths, const RunLimits& limits) {
-  std::map<std::string, int> without_data;
+  std::map<std::string, int> left_out;
   std::erase_if(cells, [&](const Cell& c) {
     if (state_of(c, paths) == CellState::done) return true;
-    if (c.data().empty() || !data_folder(c.data()).empty()) return false;
-    ++without_data[c.data()];
-    return true;
+    const std::string why = obstacle(c);
+    if (!why.empty()) ++left_out[why];
+    return !why.empty();
   });
-  for (const auto& [variable, count] : without_data) {
-    std::fprintf(stderr, "left out: %d cells without their data: %s\n", count, data_hint(variable));
+  for (const auto& [why, count] : left_out) {
+    std::fprintf(stderr, "left out: %d cells: %s\n", count, why.c_str());
   }
   std::stable_sort(cells.begin(), cells.end(),
                    [](const Cell& a, const Cell& b) { return a.rank < b.rank; });
@@ -354,8 +384,7 @@ std::string check_cell(const Cell& cell, const ReportPaths& paths, const RunLimi
   CENTROID_CHECK(state_of(cell, paths) == CellState::done, paths.cell(cell.id),
                  ": expected the results of the commands of ", cell.id,
                  ", which have not been run (report run --cell ", cell.id, ")");
-  CENTROID_CHECK(cell.data().empty() || !data_folder(cell.data()).empty(), cell.id,
-                 ": its data are missing: ", data_hint(cell.data()));
+  CENTROID_CHECK(obstacle(cell).empty(), cell.id, ": cannot run here: ", obstacle(cell));
   ReportPaths scratch = paths;
   scratch.work = paths.work + "/check";
   fs::remove_all(scratch.work);

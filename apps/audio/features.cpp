@@ -11,7 +11,7 @@
 #endif
 
 #include "tensor/error.h"
-#include "tensor/rng.h"
+#include "tensor/ops.h"
 
 namespace centroid::audio {
 
@@ -157,7 +157,8 @@ void Fbank::fill_frame(const Sound& sound, int64_t t, std::vector<double>& frame
 /// Dither, mean, energy, pre-emphasis and window, in Kaldi's order; returns the frame's energy.
 double Fbank::process_frame(std::vector<double>& frame, Rng* rng) const {
   if (options_.dither > 0) {
-    for (double& x : frame) x += options_.dither * rng->normal();
+    const Tensor noise = raw::normal({length_}, *rng, 0, options_.dither, DType::f32, Device());
+    for (int64_t i = 0; i < length_; ++i) frame[i] += double{noise.data<float>()[i]};
   }
   if (options_.remove_dc) {
     double sum = 0;

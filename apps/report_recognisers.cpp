@@ -1,0 +1,194 @@
+// The cells about recognisers: losses and attention on one voice, digits of a speaker who was never
+// heard, prompts whose text was never seen.
+#include "apps/report_steps.h"
+#include "tensor/error.h"
+
+namespace centroid::apps {
+
+namespace {
+
+const std::string kData = "$WORK/data/";
+
+// Which of its sets a corpus in `$WORK/data` is tested on, and in which unit.
+struct TestSet {
+  std::string corpus, unit;
+  std::string file(const std::string& set) const { return kData + corpus + "/" + set + ".jsonl"; }
+};
+
+std::string hypotheses(const std::string& run, const std::string& name) {
+  return run_folder(run) + "/" + name + ".hyp";
+}
+
+// Decodes the test set into a file of transcripts.
+Step decode(const std::string& name, const std::string& run, const TestSet& set,
+            const std::string& options) {
+  return result(name, concat("asr eval --model ", run_folder(run), " --data ", set.file("test"),
+                             " --score ", set.unit, " --hyp ", hypotheses(run, name), options));
+}
+
+// The interval of an error rate, and how a second system compares when there is one.
+Step score(const std::string& name, const TestSet& set, const std::string& hyp,
+           const std::string& versus = "") {
+  return result(name, concat("asr score ", set.file("test"), " ", hyp, " --unit ", set.unit,
+                             " --costs levenshtein", versus.empty() ? "" : " --versus " + versus));
+}
+
+// ---- one voice ----------------------------------------------------------------------------------
+
+TestSet voice_set(const std::string& unit) {
+  return {unit == "phones" ? "festvox-ru" : "festvox-ru-characters", unit};
+}
+
+Step voice_data(const std::string& unit) {
+  if (unit == "phones") return speech_data();
+  const std::string name = voice_set(unit).corpus;
+  return {Step::prepare, name,
+          words("asr prepare --format festvox --source $FESTVOX_RU --unit characters --lowercase "
+                "--strip-punctuation --split every-10th --check headers --out " +
+                kData + name)};
+}
+
+Step voice_training(const std::string& unit, const std::string& loss, const Variant& v,
+                    int64_t seed) {
+  const std::string data = kData + voice_set(unit).corpus;
+  return train(voice_cell(unit, loss, v.name, seed),
+               concat("asr train --preset festvox-ru --train ", data, "/train.jsonl --dev ", data,
+                      "/dev.jsonl --vocab ", data, "/vocab.json --loss ", loss, " --attention ",
+                      v.attention, " --seed ", seed));
+}
+
+void add_voice(std::vector<Cell>& cells) {
+  for (const std::string& unit : kVoiceUnits) {
+    const TestSet set = voice_set(unit);
+    for (const std::string& loss : kVoiceLosses) {
+      for (const Variant& v : kVoiceVariants) {
+        for (int64_t seed = 1; seed <= kVoiceSeeds; ++seed) {
+          const Step training = voice_training(unit, loss, v, seed);
+          const std::string& run = training.name;
+          Cell cell{run, 8, seed == 1 ? 10 : 13, {voice_data(unit), training}};
+          cell.steps.push_back(decode("test", run, set, ""));
+          cell.steps.push_back(score("score", set, hypotheses(run, "test")));
+          if (loss != kVoiceLosses[0]) {
+            const Step other = voice_training(unit, kVoiceLosses[0], v, seed);
+            cell.steps.push_back(other);
+            cell.steps.push_back(decode("other", other.name, set, ""));
+            cell.steps.push_back(
+                score("versus", set, hypotheses(other.name, "other"), hypotheses(run, "test")));
+          }
+          cells.push_back(cell);
+        }
+      }
+    }
+  }
+}
+
+// The language model and its weights: phones of the training set, tuned on dev.
+void add_voice_lm(std::vector<Cell>& cells) {
+  const TestSet set = voice_set("phones");
+  const Step training = voice_training("phones", "ctc", kVoiceVariants[0], 1);
+  const std::string arpa = kData + "festvox-ru.arpa", decoder = run_folder(training.name) + ".lm";
+  const Step lm{Step::prepare, "festvox-ru-lm",
+                words(concat("asr lm --manifest ", set.file("train"),
+                             " --unit phones --order 6 --out ", arpa))};
+  const Step tune =
+      result("tune", concat("asr tune --model ", run_folder(training.name), " --data ",
+                            set.file("dev"), " --lm ", arpa, " --beam 32 --out ", decoder));
+  cells.push_back({kVoiceLmCell,
+                   2,
+                   11,
+                   {voice_data("phones"), training, lm, tune,
+                    decode("lm", training.name, set, " --decoder " + decoder),
+                    score("score", set, hypotheses(training.name, "lm"))}});
+}
+
+// ---- connected digits -------------------------------------------------------------------------
+
+// Speed changes pitch and formants together: voices that the five others do not have.
+void add_digits(std::vector<Cell>& cells) {
+  for (const std::string& speaker : kDigitSpeakers) {
+    const TestSet set{"digits-without-" + speaker, "words"};
+    const std::string id = "digits/" + speaker, data = kData + set.corpus;
+    Cell cell{id, 6, 12, {}};
+    cell.steps.push_back(
+        {Step::prepare, set.corpus,
+         words("asr prepare --format digits --source $FSDD --unit words --leave-out " + speaker +
+               " --min-seconds 3 --max-seconds 8 --train-sequences 1200 --dev-sequences 60 "
+               "--test-sequences 100 --out " +
+               data)});
+    cell.steps.push_back(train(
+        id, concat("asr train --preset one-hour --rate 8000 --layers 3 --batch-items 16 "
+                   "--steps 1500 --eval-every 250 --gain-min -6 --gain-max 6 "
+                   "--speed-perturb 0.85,0.9,0.95,1.0,1.05,1.1,1.15 --train ",
+                   data, "/train.jsonl --dev ", data, "/dev.jsonl --vocab ", data, "/vocab.json")));
+    cell.steps.push_back(decode("test", id, set, ""));
+    cell.steps.push_back(score("score", set, hypotheses(id, "test")));
+    cells.push_back(cell);
+  }
+}
+
+// ---- prompts ------------------------------------------------------------------------------------
+
+const TestSet kPrompts{"asterisk", "words"};
+
+Step prompt_data() {
+  const std::string share = "$ASTERISK/usr/share/";
+  return {Step::prepare, kPrompts.corpus,
+          words("asr prepare --format asterisk --source " + share +
+                "asterisk/sounds/en_US_f_Allison --transcripts " + share +
+                "doc/asterisk-core-sounds-en/core-sounds-en.txt.gz --unit characters --lowercase "
+                "--strip-punctuation --skip-bad --split texts --test-fraction 0.2 --out " +
+                kData + kPrompts.corpus)};
+}
+
+void add_prompts(std::vector<Cell>& cells) {
+  const std::string data = kData + kPrompts.corpus, arpa = data + ".arpa";
+  const Step lm{Step::prepare, "asterisk-lm",
+                words(concat("asr lm --manifest ", kPrompts.file("train"),
+                             " --unit words --order 3 --out ", arpa))};
+  for (int64_t seed = 1; seed <= kPromptSeeds; ++seed) {
+    const std::string id = concat("asterisk/seed", seed), decoder = run_folder(id) + ".lm";
+    const Step training =
+        train(id, concat("asr train --preset minutes --rate 8000 --subsampling 2 --steps 2000 "
+                         "--speed-perturb 0.9,1.0,1.1 --train ",
+                         data, "/train.jsonl --dev ", data, "/dev.jsonl --vocab ", data,
+                         "/vocab.json --seed ", seed));
+    const Step tune =
+        result("tune", concat("asr tune --model ", run_folder(id), " --data ", kPrompts.file("dev"),
+                              " --score words --lm ", arpa, " --beam 32 --out ", decoder));
+    cells.push_back(
+        {id,
+         6,
+         12,
+         {prompt_data(), training, decode("greedy", id, kPrompts, ""),
+          score("greedy-score", kPrompts, hypotheses(id, "greedy")), lm, tune,
+          decode("lm", id, kPrompts, " --decoder " + decoder),
+          score("lm-score", kPrompts, hypotheses(id, "lm"), hypotheses(id, "greedy"))}});
+  }
+  // Its models are made for 16 kHz; the prompts come as G.722 of that rate too.
+  const std::string sounds = "$ASTERISK/usr/share/asterisk/sounds/en_US_f_Allison";
+  Cell peer{kPeerCell, 5, 12, {prompt_data()}, "pocketsphinx_batch"};
+  for (const std::string band : {"wide", "narrow"}) {
+    const std::string hyp = kData + "pocketsphinx-" + band + ".hyp";
+    peer.steps.push_back({Step::result, band,
+                          words(concat("peer_pocketsphinx.py ", kPrompts.file("test"), " ", hyp,
+                                       band == "wide" ? " --g722 " + sounds : ""))});
+    peer.steps.push_back(score(band + "-score", kPrompts, hyp));
+  }
+  cells.push_back(peer);
+}
+
+}  // namespace
+
+std::string voice_cell(const std::string& unit, const std::string& loss, const std::string& variant,
+                       int64_t seed) {
+  return concat("festvox/", unit, "/", loss, "/", variant, "/seed", seed);
+}
+
+void add_recognisers(std::vector<Cell>& cells) {
+  add_voice(cells);
+  add_voice_lm(cells);
+  add_digits(cells);
+  add_prompts(cells);
+}
+
+}  // namespace centroid::apps
