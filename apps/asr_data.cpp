@@ -178,6 +178,11 @@ std::vector<std::string> Dataset::check_feasible(int64_t subsampling, bool drop,
   return bad;
 }
 
+void Targets::add(const audio::Utterance& u, const Dataset& data) {
+  labels.push_back(data.labels(u));
+  texts.push_back(u.text);
+}
+
 std::pair<Tensor, Lengths> SpeechBatch::input() const {
   std::vector<const audio::Features*> items;
   for (const auto& f : features) items.push_back(&f);
@@ -189,7 +194,7 @@ SpeechBatch collect(const Dataset& data, const nn::Batch& batch) {
   for (int64_t i : batch) {
     const audio::Utterance u = data.utterance(i);
     result.features.push_back(data.features(i));
-    result.labels.push_back(data.labels(u));
+    result.targets.add(u, data);
     result.ids.push_back(u.id);
     result.seconds += u.duration;
   }
@@ -218,7 +223,7 @@ SpeechBatch BatchStream::make(const Item& item) const {
   for (int64_t i : item.batch) {
     const audio::Utterance u = data_.utterance(i);
     batch.features.push_back(data_.features(i, u, augmentation_, seed_, item.epoch));
-    batch.labels.push_back(data_.labels(u));
+    batch.targets.add(u, data_);
     batch.ids.push_back(u.id);
     batch.seconds += u.duration;
   }

@@ -94,10 +94,18 @@ class Dataset {
   std::vector<audio::Features> memory_;  // of the first utterances
 };
 
+/// What the utterances of a batch say: their symbols, and their words as the manifest has them.
+struct Targets {
+  std::vector<std::vector<int32_t>> labels;
+  std::vector<std::string> texts;
+
+  void add(const audio::Utterance& u, const Dataset& data);
+};
+
 /// One padded batch. Tensors are made by the thread that trains.
 struct SpeechBatch {
   std::vector<audio::Features> features;
-  std::vector<std::vector<int32_t>> labels;
+  Targets targets;
   std::vector<std::string> ids;
   double seconds = 0;    ///< of sound, before any change of speed
   int64_t position = 0;  ///< of the sampler, of this batch

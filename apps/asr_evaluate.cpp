@@ -52,7 +52,7 @@ Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset
                 const Lengths& lengths) {
               // The error rate still counts an item that is infeasible.
               loss += criterion
-                          .loss(logits, lengths, batch.labels, nn::Reduction::sum,
+                          .loss(logits, lengths, batch.targets, nn::Reduction::sum,
                                 /*zero_infeasible=*/true, /*scoring=*/true)
                           .item();
               const int64_t stride = logits.size(1) * logits.size(2);
@@ -71,10 +71,11 @@ Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset
                 const auto said = [&](const std::vector<int32_t>& ids) {
                   return score_symbols(vocab.decode(ids), vocab, unit);
                 };
-                u.alignment = audio::align(said(batch.labels[b]),
+                u.alignment = audio::align(said(batch.targets.labels[b]),
                                            said(audio::ids_of(criterion.decode(rows, lengths[b]))));
               });
-              for (const auto& item : batch.labels) labels += static_cast<int64_t>(item.size());
+              for (const auto& item : batch.targets.labels)
+                labels += static_cast<int64_t>(item.size());
               result.seconds += batch.seconds;
             });
   for (const ScoredUtterance& u : result.utterances) result.errors.add(u.alignment);

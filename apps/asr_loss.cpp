@@ -2,6 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/asr_data.h"
+#include "apps/audio/files.h"
+#include "apps/audio/lexicon.h"
 #include "apps/common/args.h"
 #include "nn/lfmmi.h"
 
@@ -20,9 +23,9 @@ class Ctc : public Criterion {
   int64_t min_frames(const std::vector<int32_t>& labels) const override {
     return nn::ctc_min_frames(labels);
   }
-  Tensor loss(const Tensor& logits, const Lengths& lengths, const Labels& labels,
+  Tensor loss(const Tensor& logits, const Lengths& lengths, const Targets& targets,
               nn::Reduction reduction, bool zero_infeasible, bool) const override {
-    return nn::ctc(logits, lengths, labels,
+    return nn::ctc(logits, lengths, targets.labels,
                    {.reduction = reduction, .zero_infeasible = zero_infeasible});
   }
   std::vector<audio::Token> decode(const float* logits, int64_t frames) const override {
@@ -34,21 +37,60 @@ class Ctc : public Criterion {
   int64_t symbols_;
 };
 
+/// The ways to say a text, by a lexicon.
+class Pronunciations {
+ public:
+  Pronunciations(const std::string& path, const audio::Vocab& vocab)
+      : path_(path), lexicon_(audio::read_lexicon(path)), vocab_(vocab) {}
+
+  nn::Transcript transcript(const std::string& text) const {
+    nn::Transcript transcript;
+    audio::Utterance spoken;
+    for (const std::string& word : audio::split_words(text)) {
+      const auto* found = lexicon_.find(word);
+      CENTROID_CHECK(found, "\"", word, "\" is not in the lexicon ", path_);
+      spoken.id = concat(path_, ": ", word);
+      transcript.emplace_back();
+      for (const audio::Pronunciation& p : *found) {
+        spoken.phones = p.phones;
+        transcript.back().push_back({vocab_.encode(spoken), p.log_prob});
+      }
+    }
+    return transcript;
+  }
+
+ private:
+  std::string path_;
+  audio::Lexicon lexicon_;
+  audio::Vocab vocab_;
+};
+
 class Lfmmi : public Criterion {
  public:
-  Lfmmi(std::unique_ptr<nn::LfmmiGraph> graph, const nn::LfmmiOptions& options)
-      : graph_(std::move(graph)), options_(options) {}
+  Lfmmi(std::unique_ptr<nn::LfmmiGraph> graph, const nn::LfmmiOptions& options,
+        std::unique_ptr<Pronunciations> pronunciations = nullptr)
+      : graph_(std::move(graph)), options_(options), pronunciations_(std::move(pronunciations)) {}
   int64_t outputs() const override { return graph_->outputs(); }
   int64_t min_frames(const std::vector<int32_t>& labels) const override {
     return graph_->min_frames(labels);
   }
-  Tensor loss(const Tensor& logits, const Lengths& lengths, const Labels& labels,
+  void check_text(const std::string& text) const override {
+    if (pronunciations_) pronunciations_->transcript(text);
+  }
+  Tensor loss(const Tensor& logits, const Lengths& lengths, const Targets& targets,
               nn::Reduction reduction, bool zero_infeasible, bool scoring) const override {
     nn::LfmmiOptions options = options_;
     options.reduction = reduction;
     options.zero_infeasible = zero_infeasible;
     if (scoring) options.l2 = options.ctc_weight = 0;
-    return nn::lfmmi(logits, lengths, labels, *graph_, options);
+    if (scoring || !pronunciations_) {
+      return nn::lfmmi(logits, lengths, targets.labels, *graph_, options);
+    }
+    std::vector<nn::Transcript> transcripts;
+    for (const std::string& text : targets.texts) {
+      transcripts.push_back(pronunciations_->transcript(text));
+    }
+    return nn::lfmmi(logits, lengths, transcripts, *graph_, options);
   }
   std::vector<audio::Token> decode(const float* logits, int64_t frames) const override {
     std::vector<audio::Token> tokens;
@@ -64,6 +106,7 @@ class Lfmmi : public Criterion {
  private:
   std::unique_ptr<nn::LfmmiGraph> graph_;
   nn::LfmmiOptions options_;
+  std::unique_ptr<Pronunciations> pronunciations_;  // or none: labels are what is said
 };
 
 }  // namespace
@@ -97,16 +140,24 @@ void add_loss_options(CLI::App& command, LossOptions& o) {
   add("--ctc-weight", o.ctc_weight,
       "Adds this times the loss without a denominator, of normalised outputs")
       ->check(apps::non_negative());
+  add("--lexicon", o.lexicon,
+      "Pronunciations of the words (Kaldi's lexicon.txt or lexiconp.txt, CMU): any of them counts "
+      "as right, not only the manifest's phones");
 }
 
-std::unique_ptr<Criterion> make_criterion(const LossOptions& o, int64_t symbols,
+std::unique_ptr<Criterion> make_criterion(const LossOptions& o, const audio::Vocab& vocab,
                                           const Labels& transcripts) {
-  if (o.loss == "ctc") return std::make_unique<Ctc>(symbols);
-  nn::Ngram ngram(transcripts, symbols,
+  const bool lexicon = !o.lexicon.empty();
+  CENTROID_CHECK(!lexicon || (o.loss == "lfmmi" && vocab.unit() == audio::Unit::phones),
+                 "--lexicon: expected --loss lfmmi and a vocabulary of phones, got ", o.loss,
+                 " and ", audio::name_of(vocab.unit()));
+  if (o.loss == "ctc") return std::make_unique<Ctc>(vocab.size());
+  nn::Ngram ngram(transcripts, vocab.size(),
                   {.order = o.ngram_order, .states = o.ngram_states, .smooth = o.ngram_smooth});
   return std::make_unique<Lfmmi>(
       std::make_unique<nn::LfmmiGraph>(std::move(ngram), nn::topology_from(o.topology), o.silence),
-      nn::LfmmiOptions{.leaky = o.leaky, .l2 = o.output_l2, .ctc_weight = o.ctc_weight});
+      nn::LfmmiOptions{.leaky = o.leaky, .l2 = o.output_l2, .ctc_weight = o.ctc_weight},
+      lexicon ? std::make_unique<Pronunciations>(o.lexicon, vocab) : nullptr);
 }
 
 std::unique_ptr<Criterion> read_criterion(const std::string& text, int64_t symbols) {

@@ -169,7 +169,7 @@ Tensor TrainCommand::loss_of(asr::Recognizer& recognizer, const asr::Criterion& 
   const auto [logits, out_lengths] =
       recognizer.forward_at(layers, x, lengths, {true, &dropout, {}});
   const auto of = [&, frames = out_lengths](const Tensor& scores) {
-    return criterion.loss(scores, frames, batch.labels, nn::Reduction::mean,
+    return criterion.loss(scores, frames, batch.targets, nn::Reduction::mean,
                           /*zero_infeasible=*/false, /*scoring=*/false);
   };
   Tensor total = of(logits.back());
@@ -190,6 +190,17 @@ void TrainCommand::check_intermediate() const {
   }
 }
 
+void check_texts(const asr::Dataset& data, const asr::Criterion& criterion) {
+  for (int64_t i = 0; i < data.size(); ++i) {
+    const audio::Utterance u = data.utterance(i);
+    try {
+      criterion.check_text(u.text);
+    } catch (const Error& e) {
+      throw Error(concat(u.id, ": ", e.what()));
+    }
+  }
+}
+
 void TrainCommand::run() {
   apply(common);
   const RunFolder folder(run_options);
@@ -201,7 +212,8 @@ void TrainCommand::run() {
   const asr::Augmentation changes = make_augmentation(augment, front_end);
   asr::Dataset data(train_manifest, front_end, vocab, cache_mib, cache_dir);
   const auto criterion = asr::make_criterion(
-      loss, vocab.size(), loss.loss == "ctc" ? std::vector<std::vector<int32_t>>{} : data.labels());
+      loss, vocab, loss.loss == "ctc" ? std::vector<std::vector<int32_t>>{} : data.labels());
+  if (!loss.lexicon.empty()) check_texts(data, *criterion);
   model.classes = criterion->outputs();
   check_intermediate();
   const auto min_frames = [&](const auto& labels) { return criterion->min_frames(labels); };

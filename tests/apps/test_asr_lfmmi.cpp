@@ -79,6 +79,53 @@ TEST_CASE("a training by LF-MMI resumes bit for bit, on any number of threads", 
   CHECK(log_lines(killed) == lines);
 }
 
+TEST_CASE("with a lexicon every pronunciation of a word counts as right", "[asr][lfmmi]") {
+  TempDir dir;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::ofstream(dir / name) << text;
+    return dir / name;
+  };
+  std::string table;  // each letter a word
+  for (char c : read_text(corpus().dir / "tones/transcripts.tsv")) {
+    const bool letter = table.find('\t', table.rfind('\n') + 1) != table.npos && c != '\n';
+    table += letter ? std::string{c, ' '} : std::string{c};
+  }
+  const std::string one = write("one", "a A\nb B\nc C\nd D D\n");
+  const Outcome prepared =
+      run(dir, "asr",
+          {"prepare", "--format", "table", "--source", corpus().dir / "tones", "--transcripts",
+           write("table.tsv", table), "--lexicon", one, "--out", dir / "data"});
+  INFO(prepared.err);
+  REQUIRE(prepared.code == 0);
+  int runs = 0;
+  const auto train = [&](const Words& more, const std::string& loss = "lfmmi") {
+    Words words = tiny(dir / std::to_string(runs++), 3, more);
+    *std::find(words.begin(), words.end(), "lfmmi") = loss;
+    words[2] = words[4] = dir / "data/train.jsonl";
+    words[6] = dir / "data/vocab.json";
+    return run(dir, "asr", words);
+  };
+  REQUIRE(train({}).code == 0);
+  REQUIRE(train({"--lexicon", one}).code == 0);
+  CHECK(log_lines(dir / "1") == log_lines(dir / "0"));
+
+  REQUIRE(train({"--lexicon", write("two", "a A\na(2) C\nb B\nc C\nd D D\n")}).code == 0);
+  const auto first_loss = [&](const std::string& name) {
+    return json::parse(log_lines(dir / name).at(0)).at("loss").get<double>();
+  };
+  CHECK(first_loss("2") < first_loss("1"));
+
+  const auto error = [&](const Words& more, const std::string& loss = "lfmmi") {
+    const Outcome o = train(more, loss);
+    CHECK(o.code == 1);
+    return o.err;
+  };
+  CHECK_THAT(error({"--lexicon", write("few", "a A\nb B\n")}),
+             Contains("u0") && Contains("is not in the lexicon"));
+  CHECK_THAT(error({"--lexicon", write("odd", "a X\nb B\nc C\nd D\n")}), Contains("\"X\""));
+  CHECK_THAT(error({"--lexicon", one}, "ctc"), Contains("--lexicon: expected --loss"));
+}
+
 TEST_CASE("options of LF-MMI that cannot be are refused", "[asr][lfmmi]") {
   TempDir dir;
   const auto error = [&](const Words& more) {
