@@ -208,7 +208,7 @@ test-cuda test-cuda-emulated resources check-resources mutants:
 	@echo "SKIPPED, not passed: $@ needs nvcc 12.8 or later, found $(or $(NVCC),none)"; exit 1
 endif
 
-.PHONY: build-tests run-tests test asan tsan fuzz bench demo report
+.PHONY: build-tests run-tests test asan tsan fuzz bench demo recogniser report
 build-tests: $(TESTS) $(BIN)/make_tones
 run-tests: $(PROGRAMS) $(TESTS)
 	@CENTROID_BIN=$(BIN) tests/run.sh $(TESTS)
@@ -258,6 +258,11 @@ bench-peers: $(BIN)/bench
 demo: deps
 	@$(MAKE) --no-print-directory all
 	@BIN=$(BIN) apps/demo.sh
+
+# The commands of docs/asr.md, one after the other.
+recogniser: deps
+	@$(MAKE) --no-print-directory all
+	@BIN=$(BIN) apps/recogniser.sh
 
 # The experiments of docs/results.md: runs what is missing. REPORT_ARGS="--part copy --budget 60" ...
 report: deps
@@ -327,13 +332,14 @@ clean:
 help:
 	@echo "make                 build the programs into build/bin"
 	@echo "make demo            install what is missing, build, train a speech recogniser, show it"
+	@echo "make recogniser      the commands of docs/asr.md: from recordings to a tuned recogniser"
 	@echo "make test            install what is missing, build, run every test"
 	@echo "make asan|tsan|fuzz  tests under sanitizers; parsers on mutated files"
 	@echo "make test-cuda-emulated  the CUDA backend on a virtual device; test-cuda: on a GPU"
 	@echo "make mutants         faults planted in device code (MUTANTS=20: a sample); resources,"
 	@echo "                     check-resources: registers and traffic of kernels (cuda/resources.txt)"
 	@echo "make bench           time kernels, attention and a training step; bench-peers: beside others"
-	@echo "make report          run the experiments of docs/results.md (up to 8 h, resumable)"
+	@echo "make report          run the experiments of docs/results.md (up to 16 h, resumable)"
 	@echo "make install         headers, shared library and pkg-config under PREFIX=$(PREFIX)"
 	@echo "make deps format check-format tidy size clean"
 	@echo "variables: CONFIG=release|asan|tsan  ARCH=native|x86-64-v3|...  JOBS, PREFIX, DESTDIR,"
