@@ -47,6 +47,9 @@ struct TrainCommand {
   void prepare_front_end(const RunFolder& folder);
   void print_start(const asr::Recognizer& recognizer, const asr::Dataset& data,
                    const asr::Dataset* dev) const;
+  std::unique_ptr<asr::Criterion> criterion_for(asr::Dataset& data,
+                                                const audio::Vocab& vocab) const;
+  void print_end(const TrainResult& result, bool evaluated) const;
 };
 
 void TrainCommand::add_model_options() {
@@ -190,6 +193,25 @@ void TrainCommand::check_intermediate() const {
   }
 }
 
+void TrainCommand::print_end(const TrainResult& result, bool evaluated) const {
+  if (result.seconds_waited > 0.05 * result.seconds) {
+    std::fprintf(stderr, "the training waited %.0f of %.0f s for data (--workers, --cache-dir)\n",
+                 result.seconds_waited, result.seconds);
+  }
+  if (!common.json) return;
+  const auto best = evaluated ? nlohmann::json(result.best_metric) : nullptr;
+  std::cout << nlohmann::json{{"steps", result.step},
+                              {"stopped", result.stopped},
+                              {"loss", result.last_loss},
+                              {"best_metric", best},
+                              {"best_step", result.best_step},
+                              {"seconds", result.seconds},
+                              {"utterances_per_second", result.units_per_second},
+                              {"seconds_waited_for_data", result.seconds_waited}}
+                   .dump(2)
+            << "\n";
+}
+
 void check_texts(const asr::Dataset& data, const asr::Criterion& criterion) {
   for (int64_t i = 0; i < data.size(); ++i) {
     const audio::Utterance u = data.utterance(i);
@@ -199,6 +221,21 @@ void check_texts(const asr::Dataset& data, const asr::Criterion& criterion) {
       throw Error(concat(u.id, ": ", e.what()));
     }
   }
+}
+
+// The loss for what `data` says. Utterances that it cannot train on are refused or left out.
+std::unique_ptr<asr::Criterion> TrainCommand::criterion_for(asr::Dataset& data,
+                                                            const audio::Vocab& vocab) const {
+  const bool counted = loss.loss != "ctc";  // an n-gram of the transcripts
+  auto criterion = asr::make_criterion(
+      loss, vocab, counted ? data.labels() : std::vector<std::vector<int32_t>>{});
+  if (!loss.lexicon.empty()) check_texts(data, *criterion);
+  const auto min_frames = [&](const auto& labels) { return criterion->min_frames(labels); };
+  for (const std::string& id :
+       data.check_feasible(model.subsampling, drop_infeasible, min_frames)) {
+    std::fprintf(stderr, "left out, too short for its transcript: %s\n", id.c_str());
+  }
+  return criterion;
 }
 
 void TrainCommand::run() {
@@ -211,16 +248,9 @@ void TrainCommand::run() {
 
   const asr::Augmentation changes = make_augmentation(augment, front_end);
   asr::Dataset data(train_manifest, front_end, vocab, cache_mib, cache_dir);
-  const auto criterion = asr::make_criterion(
-      loss, vocab, loss.loss == "ctc" ? std::vector<std::vector<int32_t>>{} : data.labels());
-  if (!loss.lexicon.empty()) check_texts(data, *criterion);
+  const auto criterion = criterion_for(data, vocab);
   model.classes = criterion->outputs();
   check_intermediate();
-  const auto min_frames = [&](const auto& labels) { return criterion->min_frames(labels); };
-  for (const std::string& id :
-       data.check_feasible(model.subsampling, drop_infeasible, min_frames)) {
-    std::fprintf(stderr, "left out, too short for its transcript: %s\n", id.c_str());
-  }
   data.load(/*keep=*/!changes.of_sound());
   std::unique_ptr<asr::Dataset> dev;
   if (!dev_manifest.empty()) {
@@ -272,23 +302,7 @@ void TrainCommand::run() {
       return Evaluation{{{"dev_loss", e.loss}, {rate, e.errors.rate()}}, e.errors.rate()};
     };
   }
-  const TrainResult result = apps::train(task, train, folder);
-  if (result.seconds_waited > 0.05 * result.seconds) {
-    std::fprintf(stderr, "the training waited %.0f of %.0f s for data (--workers, --cache-dir)\n",
-                 result.seconds_waited, result.seconds);
-  }
-  if (common.json) {
-    std::cout << nlohmann::json{{"steps", result.step},
-                                {"stopped", result.stopped},
-                                {"loss", result.last_loss},
-                                {"best_metric", dev ? nlohmann::json(result.best_metric) : nullptr},
-                                {"best_step", result.best_step},
-                                {"seconds", result.seconds},
-                                {"utterances_per_second", result.units_per_second},
-                                {"seconds_waited_for_data", result.seconds_waited}}
-                     .dump(2)
-              << "\n";
-  }
+  print_end(apps::train(task, train, folder), dev != nullptr);
 }
 
 }  // namespace

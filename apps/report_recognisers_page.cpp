@@ -27,6 +27,32 @@ double mean(const std::vector<double>& values) {
 
 // ---- 6. one voice -------------------------------------------------------------------------------
 
+void compare_losses(std::ostream& out, const Cells& cells) {
+  out << R"(
+LF-MMI against CTC, same attention and seed: the difference in points with its 95 % interval, and the probability of
+such a difference between equals (MAPSSWE):
+)";
+  std::vector<Words> rows;
+  for (const std::string& unit : kVoiceUnits) {
+    for (const Variant& v : kVoiceVariants) {
+      Words row = {unit + ", " + v.name};
+      for (int64_t seed = 1; seed <= kVoiceSeeds; ++seed) {
+        const std::string id = voice_cell(unit, kVoiceLosses[1], v.name, seed);
+        const auto at = [&](const std::string& path) {
+          return number(cells, id, "/versus/comparison/" + path);
+        };
+        row.push_back(cells.contains(id)
+                          ? concat(percent(at("difference")), " (", percent(at("interval/low")),
+                                   " to ", percent(at("interval/high")), "), p ",
+                                   text(at("mapsswe/p"), 2))
+                          : text(std::nan("")));
+      }
+      rows.push_back(row);
+    }
+  }
+  table(out, {"units, attention", "seed 1", "seed 2"}, rows);
+}
+
 void voice(std::ostream& out, const Cells& cells) {
   out << R"(
 ## 6. Recognisers of one voice: two losses, two kinds of attention
@@ -35,7 +61,8 @@ festvox-ru again, `--preset festvox-ru` (four frames per position, 1,800 steps):
 of the test set in %, decoded without a language model beside the n-gram that LF-MMI has in its graph. In brackets
 the 95 % interval of the bootstrap over test sentences; it does not cover the luck of the training, which the
 second seed gives an idea of. All of it is one speaker reading one book, heard in training: it says how
-the methods compare, not how well anyone else would be understood.
+the methods compare, not how well anyone else would be understood. The 6-gram of the last line is made of
+the phones of the training sentences, its weights are tuned on the development set.
 )" << cells_line(cells, "festvox");
   std::vector<Words> rows;
   std::vector<double> minutes;
@@ -66,30 +93,7 @@ the methods compare, not how well anyone else would be understood.
   if (!minutes.empty()) {
     out << " A training with its tests takes " << text(median(minutes)) << " minutes (median).\n";
   }
-  out << R"(
-The 6-gram is made of the phones of the training sentences, its weights are tuned on the development set. LF-MMI
-against CTC, same attention and seed: the difference in points with its 95 % interval, and the probability of
-such a difference between equals (MAPSSWE):
-)";
-  rows.clear();
-  for (const std::string& unit : kVoiceUnits) {
-    for (const Variant& v : kVoiceVariants) {
-      Words row = {unit + ", " + v.name};
-      for (int64_t seed = 1; seed <= kVoiceSeeds; ++seed) {
-        const std::string id = voice_cell(unit, kVoiceLosses[1], v.name, seed);
-        const auto at = [&](const std::string& path) {
-          return number(cells, id, "/versus/comparison/" + path);
-        };
-        row.push_back(cells.contains(id)
-                          ? concat(percent(at("difference")), " (", percent(at("interval/low")),
-                                   " to ", percent(at("interval/high")), "), p ",
-                                   text(at("mapsswe/p"), 2))
-                          : text(std::nan("")));
-      }
-      rows.push_back(row);
-    }
-  }
-  table(out, {"units, attention", "seed 1", "seed 2"}, rows);
+  compare_losses(out, cells);
 }
 
 // ---- 7. connected digits -----------------------------------------------------------------------
