@@ -7,6 +7,8 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "apps/audio/files.h"
+
 namespace centroid::asr {
 
 using nlohmann::json;
@@ -149,6 +151,22 @@ std::map<std::string, std::string> checkpoint_texts(const Recognizer& model,
           {"front_end", json(front_end).dump()},
           {"model", json(model.options()).dump()},
           {"vocab", json(vocab).dump()}};
+}
+
+std::vector<std::string> start_from(Recognizer& model, const audio::Vocab& vocab,
+                                    const std::string& path) {
+  const TrainedRecognizer other = load_recognizer(path);
+  const auto is_output = [](const std::string& name) { return name.starts_with("output."); };
+  nn::NamedTensors weights = other.model->named_parameters();
+  if (!(other.vocab == vocab) || other.model->options().classes != model.options().classes) {
+    std::erase_if(weights, [&](const auto& w) { return is_output(w.first); });
+  }
+  std::vector<std::string> kept = model.load(weights, /*strict=*/false), unfit = kept;
+  std::erase_if(unfit, is_output);
+  CENTROID_CHECK(unfit.empty(), path, ": expected weights for a model of the same shape, got ",
+                 "others: ", audio::join(unfit, ", "),
+                 " (the options of model and features must be those it was trained with)");
+  return kept;
 }
 
 std::string checkpoint_file(const std::string& path) {

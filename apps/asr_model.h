@@ -96,6 +96,12 @@ std::map<std::string, std::string> checkpoint_texts(const Recognizer& model,
 /// programs.
 TrainedRecognizer load_recognizer(const std::string& path, const std::string& attention = "");
 
+/// Gives `model` the weights of the recogniser `path` (as load_recognizer reads it), to train on
+/// from there. The output layer keeps its own where the vocabulary or the classes are others.
+/// Returns the names of what kept its own. Throws, naming them, when other weights do not fit.
+std::vector<std::string> start_from(Recognizer& model, const audio::Vocab& vocab,
+                                    const std::string& path);
+
 /// The checkpoint file that `path` means; throws when there is none.
 std::string checkpoint_file(const std::string& path);
 

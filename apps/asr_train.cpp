@@ -8,6 +8,7 @@
 #include "apps/asr.h"
 #include "apps/asr_data.h"
 #include "apps/asr_evaluate.h"
+#include "apps/audio/files.h"
 #include "apps/common/args.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/train_loop.h"
@@ -22,7 +23,7 @@ struct TrainCommand {
   CommonOptions common;
   RunOptions run_options;
   TrainOptions train;
-  std::string train_manifest, dev_manifest, vocab_file;
+  std::string train_manifest, dev_manifest, vocab_file, start;
   asr::FrontEnd front_end;
   asr::RecognizerOptions model;
   asr::LossOptions loss;
@@ -86,6 +87,8 @@ void TrainCommand::add_model_options() {
       ->group(group);
   add_switch(*sub, "recompute", e.recompute, "Keep only each layer's input for backward")
       ->group(group);
+  add("--start-from", start,
+      "Run folder or checkpoint file whose weights are where training begins");
   sub->add_flag("--show-model", show_model, "Print every parameter before training")
       ->configurable(false)
       ->group(group);
@@ -260,6 +263,11 @@ void TrainCommand::run() {
 
   Rng init(common.seed, "init"), dropout(common.seed, "dropout");
   asr::Recognizer recognizer(model, init);
+  if (!start.empty() && !folder.resumed()) {
+    const auto kept = asr::start_from(recognizer, vocab, start);
+    std::fprintf(stderr, "weights of %s%s%s\n", start.c_str(),
+                 kept.empty() ? "" : "; anew: ", audio::join(kept, ", ").c_str());
+  }
   print_start(recognizer, data, dev.get());
 
   const int threads = workers > 0        ? workers

@@ -166,6 +166,47 @@ TEST_CASE("conformers with a loss in the middle train, go on and are evaluated",
              Contains("odd number of frames, got 4"));
 }
 
+TEST_CASE("a training starts from the weights of another recogniser", "[asr]") {
+  TempDir dir;
+  const std::string start = dir / "start.safetensors";
+  std::filesystem::copy_file(trained() + "/best.safetensors", start);
+  const Words from{"--start-from", start};
+  const auto first_loss = [&](const std::string& name) {
+    return loss_of(log_lines(dir / name).at(0));
+  };
+  REQUIRE(run(dir, "asr", tiny(dir / "anew", 1)).code == 0);
+  const Outcome same = run(dir, "asr", tiny(dir / "same", 1, from));
+  INFO(same.err);
+  REQUIRE(same.code == 0);
+  CHECK_THAT(same.err, Contains("weights of " + start + "\n"));
+  CHECK(first_loss("same") < 0.3 * first_loss("anew"));
+
+  // Another vocabulary has an output layer of its own, however many symbols there are.
+  std::string vocab = read_text(corpus().data("vocab.json"));
+  vocab.replace(vocab.find("\"a\""), 3, "\"e\"");
+  std::ofstream(dir / "vocab.json") << vocab;
+  Words other = tiny(dir / "other", 1, from);
+  *(std::find(other.begin(), other.end(), "--vocab") + 1) = dir / "vocab.json";
+  other[2] = manifest_of(dir, corpus().dir / "tones/u01.wav", "be");
+  other[4] = other[2];
+  const Outcome renamed = run(dir, "asr", other);
+  INFO(renamed.err);
+  REQUIRE(renamed.code == 0);
+  CHECK_THAT(renamed.err, Contains("; anew: output.weight, output.bias"));
+
+  const Outcome unfit =
+      run(dir, "asr", tiny(dir / "conformer", 1, from + Words{"--block", "conformer"}));
+  CHECK(unfit.code == 1);
+  CHECK_THAT(unfit.err, Contains("weights for a model of the same shape, got others: encoder."));
+
+  // Resuming needs the run alone.
+  train_and_kill(dir, tiny(dir / "killed", 40, from), dir / "killed");
+  REQUIRE(run(dir, "asr", tiny(dir / "whole", 40, from)).code == 0);
+  std::filesystem::remove(start);
+  REQUIRE(run(dir, "asr", {"train", "--resume", dir / "killed"}).code == 0);
+  CHECK(log_lines(dir / "killed") == log_lines(dir / "whole"));
+}
+
 TEST_CASE("front ends: stacked frames, global statistics, words", "[asr]") {
   TempDir dir;
   const std::string out = dir / "run";
