@@ -130,6 +130,8 @@ class Runner {
   Runner(const ReportPaths& paths, const RunLimits& limits) : paths_(paths), limits_(limits) {
     fs::create_directories(paths.work + "/logs");
   }
+  ~Runner() { std::remove(out_.c_str()); }
+  Runner(const Runner&) = delete;
   /// The content of the cell's file. Throws Interrupted, or an Error when a program fails.
   Json measure(const Cell& cell);
   double elapsed() const { return seconds_since(begin_); }
@@ -144,9 +146,8 @@ class Runner {
   const ReportPaths& paths_;
   const RunLimits& limits_;
   Clock::time_point begin_ = Clock::now();
-  std::string log_;
-
-  std::string out() const { return paths_.work + "/stdout"; }
+  // Of this process alone: others may run other cells in the same folder.
+  std::string log_, out_ = concat(paths_.work, "/stdout-", ::getpid());
 };
 
 Words Runner::resolve(const Words& words) const {
@@ -167,7 +168,7 @@ Words Runner::resolve(const Words& words) const {
 
 // What the last program printed, without the name of the scratch folder: results are published.
 std::string Runner::printed() const {
-  std::string text = read_file(out());
+  std::string text = read_file(out_);
   const std::string folder = paths_.work + "/", name = "$WORK/";
   for (size_t at = 0; (at = text.find(folder, at)) != text.npos; at += name.size()) {
     text.replace(at, folder.size(), name);
@@ -179,7 +180,7 @@ std::string Runner::printed() const {
 double Runner::execute(const Words& words, const std::function<void()>& tick) {
   const auto begin = Clock::now();
   std::ofstream(log_, std::ios::app) << "\n$ " << shell_line(words) << "\n";
-  Child child(words, out(), log_);
+  Child child(words, out_, log_);
   bool interrupted = false;
   for (int poll = 0; child.running(); ++poll) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
