@@ -155,8 +155,9 @@ void AlignCommand::run() const {
   CENTROID_CHECK(!out.empty() || !reference.empty(),
                  "align: expected --out FOLDER, --reference PATH or both, got neither");
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
-  CENTROID_CHECK(asr::read_criterion(trained.loss, trained.vocab.size())->is_ctc(), model,
-                 ": align: expected a recogniser trained with CTC, got another loss");
+  CENTROID_CHECK(asr::read_criterion(trained.loss, trained.vocab.size())->has_blank(), model,
+                 ": align: expected a recogniser with CTC's blank (--loss ctc, or lfmmi with "
+                 "--topology ctc), got another");
   const asr::Dataset set(data, trained.front_end, trained.vocab, 0);
   const audio::Lexicon words = lexicon.empty() ? audio::Lexicon() : audio::read_lexicon(lexicon);
   std::vector<AlignedUtterance> utterances = asr::align_dataset(trained, set, words, placing);

@@ -39,8 +39,9 @@ Decoder::Decoder(DecodeOptions options, const audio::Vocab& vocab, const Criteri
   auto& beam = options_.search.beam;
   if (beam == 0) beam = options_.lm.empty() && !constrained ? 1 : kDefaultBeam;
   greedy_ = beam == 1 && options_.lm.empty() && !constrained;
-  CENTROID_CHECK(greedy_ || !other_, "decoding: beam search, LMs and lexicons need a recogniser ",
-                 "trained with CTC (this one's loss is decoded by Viterbi with its own n-gram)");
+  CENTROID_CHECK(greedy_ || !criterion || criterion->has_blank(),
+                 "decoding: beam search, LMs and lexicons need a recogniser with CTC's blank (",
+                 "this one, of LF-MMI, is decoded by Viterbi with its own n-gram)");
   CENTROID_CHECK(!greedy_ || options_.search.nbest == 1, "--nbest ", options_.search.nbest,
                  ": expected --beam 2 or more: greedy decoding gives one transcript");
   if (!options_.lm.empty()) load_lm();

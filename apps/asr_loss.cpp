@@ -70,6 +70,7 @@ class Lfmmi : public Criterion {
   Lfmmi(std::unique_ptr<nn::LfmmiGraph> graph, const nn::LfmmiOptions& options,
         std::unique_ptr<Pronunciations> pronunciations = nullptr)
       : graph_(std::move(graph)), options_(options), pronunciations_(std::move(pronunciations)) {}
+  bool has_blank() const override { return graph_->topology() == nn::Topology::ctc; }
   int64_t outputs() const override { return graph_->outputs(); }
   int64_t min_frames(const std::vector<int32_t>& labels) const override {
     return graph_->min_frames(labels);

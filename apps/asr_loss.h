@@ -31,8 +31,10 @@ void add_loss_options(CLI::App& command, LossOptions& options);
 class Criterion {
  public:
   virtual ~Criterion() = default;
-  /// Whether outputs are the symbols with CTC's blank: what beam search and alignment work on.
+  /// Whether `decode` takes the best class of each frame and no more.
   virtual bool is_ctc() const { return false; }
+  /// Whether outputs are the symbols with CTC's blank: what beam search and alignment work on.
+  virtual bool has_blank() const { return is_ctc(); }
   /// Classes that the model puts out.
   virtual int64_t outputs() const = 0;
   /// Frames that a transcript needs at least; -1 when no number of frames is enough.

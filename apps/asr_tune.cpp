@@ -146,8 +146,9 @@ void TuneCommand::run() {
                  "tune: expected LM weights and word scores to try");
   if (decode.lm.empty()) lm_weights = {0};
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
-  CENTROID_CHECK(asr::read_criterion(trained.loss, trained.vocab.size())->is_ctc(), model,
-                 ": tune: expected a recogniser trained with CTC, got another loss");
+  CENTROID_CHECK(asr::read_criterion(trained.loss, trained.vocab.size())->has_blank(), model,
+                 ": tune: expected a recogniser with CTC's blank (--loss ctc, or lfmmi with "
+                 "--topology ctc), got another");
   asr::Decoder decoder(decode, trained.vocab);
   asr::Dataset set(data, trained.front_end, trained.vocab, 4096);
   set.load();

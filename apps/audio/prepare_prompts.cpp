@@ -1,5 +1,6 @@
 // Corpora of single speakers that come as packages: Festvox voices and Asterisk prompts.
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 
 #include "apps/audio/ctm.h"
@@ -55,7 +56,7 @@ std::vector<std::string> read_labels(const std::string& path, bool keep_pauses) 
   return phones;
 }
 
-/// Takes out [...] and a wholly parenthesised sentence, and spells single figures.
+/// Takes out [...] and a wholly parenthesised sentence, and spells single figures ("3D": three D).
 std::string speech_of(std::string sentence) {
   for (size_t open; (open = sentence.find('[')) != sentence.npos;) {
     const size_t close = std::min(sentence.find(']', open), sentence.size() - 1);
@@ -72,6 +73,9 @@ std::string speech_of(std::string sentence) {
     const bool decimal = (i > 1 && sentence[i - 1] == '.' && figure(i - 2)) ||
                          (i + 1 < sentence.size() && sentence[i + 1] == '.' && figure(i + 2));
     out += single && !decimal ? kFigures[sentence[i] - '0'] : std::string(1, sentence[i]);
+    const bool letter =
+        i + 1 < sentence.size() && std::isalpha(static_cast<unsigned char>(sentence[i + 1]));
+    if (single && letter) out += ' ';
   }
   return out;
 }

@@ -65,6 +65,37 @@ TEST_CASE("asr learns tones by LF-MMI, is evaluated and transcribes", "[asr][lfm
   }
 }
 
+TEST_CASE("recognisers of LF-MMI with CTC's topology are searched and aligned", "[asr][lfmmi]") {
+  TempDir dir;
+  const std::string set = corpus().data("train.jsonl"), arpa = dir / "letters.arpa";
+  REQUIRE(run(dir, "asr", {"lm", "--manifest", set, "--unit", "characters", "--out", arpa}).code ==
+          0);
+  for (const bool ctc : {true, false}) {
+    const std::string model = dir / (ctc ? "ctc" : "two-state");
+    const Words topology{"--topology", ctc ? "ctc" : "two-state"};
+    REQUIRE(run(dir, "asr", tiny(model, ctc ? 60 : 1, topology)).code == 0);
+    const Words with{"--model", model, "--data", set};
+    const Outcome greedy = run(dir, "asr", Words{"eval", "--json"} + with);
+    const Outcome beam =
+        run(dir, "asr", Words{"eval", "--json", "--lm", arpa, "--lm-weight", "0.3"} + with);
+    const Outcome tuned = run(dir, "asr", Words{"tune", "--lm", arpa, "--rounds", "1"} + with);
+    const Outcome aligned = run(dir, "asr", Words{"align", "--out", dir / "aligned"} + with);
+    CHECK(greedy.code == 0);
+    if (ctc) {
+      const auto rate = [](const Outcome& o) {
+        return json::parse(o.out).at("rate").get<double>();
+      };
+      INFO(beam.err);
+      REQUIRE(beam.code == 0);
+      CHECK(rate(beam) < rate(greedy) + 0.05);
+      CHECK(tuned.code == 0);
+      CHECK(aligned.code == 0);
+    } else {
+      for (const Outcome& o : {beam, tuned, aligned}) CHECK_THAT(o.err, Contains("CTC's blank"));
+    }
+  }
+}
+
 TEST_CASE("a training by LF-MMI resumes bit for bit, on any number of threads", "[asr][lfmmi]") {
   TempDir dir;
   const Words more{"--ngram-order", "2", "--topology", "ctc", "--save-every", "3"};

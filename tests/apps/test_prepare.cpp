@@ -82,16 +82,17 @@ TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by 
 
 TEST_CASE("Asterisk: remarks are no speech, single figures become words", "[prepare]") {
   TempFolder folder;
-  const std::string text =
-      folder.write("t.txt",
-                   "; comment\n\ndigits/1: one\nmenu: Please press 1 or 2, dial 4242 at 28.8 or "
-                   "1.5.\nbeep: [a beep]\n"
-                   "silence/1: (1 second of silence)\nletters/at: at [@]\nno colon\nlost: Lost.\n");
+  const std::string text = folder.write(
+      "t.txt",
+      "; comment\n\ndigits/1: one\nmenu: Please press 1 or 2 for 3D, dial 4242 at 28.8 or "
+      "1.5.\nbeep: [a beep]\n"
+      "silence/1: (1 second of silence)\nletters/at: at [@]\nno colon\nlost: Lost.\n");
   for (const char* key : {"digits/1", "menu", "beep", "silence/1", "letters/at"})
     folder.write_tone(std::string("s/") + key + ".wav");
   const Prepared found = checked(collect(read_asterisk, folder / "s", text));
   CHECK(ids(found.utterances) == Strings{"digits/1", "menu", "letters/at"});
-  CHECK(found.utterances[1].text == "Please press one or two, dial 4242 at 28.8 or 1.5.");
+  CHECK(found.utterances[1].text ==
+        "Please press one or two for three D, dial 4242 at 28.8 or 1.5.");
   CHECK(found.utterances[2].text == "at");
   const auto bad = problems(found);
   CHECK_THAT(bad.at("beep"), Contains("no speech: [a beep]"));
