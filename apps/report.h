@@ -29,7 +29,7 @@ struct Step {
 
 /// One run whose results are one file `docs/results/ID.json`.
 struct Cell {
-  std::string id;      ///< `part/...`; a training of the same name is the cell's own
+  std::string id;      ///< `part/...`; trainings whose names begin so are the cell's own
   double minutes = 0;  ///< what it takes on 2 cores, roughly
   int rank = 0;        ///< smaller ones run first: what is cheap and tells much
   std::vector<Step> steps;

@@ -276,8 +276,8 @@ void long_speech(std::ostream& out, const Cells& cells) {
   out << R"(
 ## 4. Long speech
 
-Connected digits made of takes of FSDD, one speaker kept for the test. Trained for 1,000 steps on sequences of 5
-to 60 s; tested on 10 minutes each of sequences of 10, 30 and 60 s, which are 500, 1,500 and 3,000 positions.
+Connected digits made of takes of FSDD, one speaker kept for the test. Trained for 1,000 steps on sequences of 3
+to 8 s and for 250 on sequences of 5 to 60 s; tested on 10 minutes each of sequences of 10, 30 and 60 s, which are 500, 1,500 and 3,000 positions.
 Word error rate (WER), and milliseconds to recognise a second of sound on all threads, median of three.
 )" << cells_line(cells, "long");
   Words head = {"model"};

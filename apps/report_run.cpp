@@ -245,7 +245,7 @@ Json Runner::measure(const Cell& cell) {
   for (const Step& step : cell.steps) {
     if (step.kind == Step::train) {
       const double took = train(step);
-      if (step.name == cell.id) seconds += took;
+      if (step.name.starts_with(cell.id)) seconds += took;
       continue;
     }
     const Words words = resolve(step.words);

@@ -198,9 +198,9 @@ TEST_CASE("the whole report: run, rendered, checked", "[report]") {
     return found;
   };
   CHECK(count("asr prepare --format festvox") == 2);
-  CHECK(count("asr prepare --format digits") == 4 + 6);
+  CHECK(count("asr prepare --format digits") == 5 + 6);
   CHECK(count("asr prepare --format asterisk") == 1);
-  CHECK(count("asr train") == 19 + 16 + 6 + 2);
+  CHECK(count("asr train") == 21 + 16 + 6 + 2);
   CHECK(count("asr lm") == 2);
   CHECK(stage.cell("asterisk/seed1").at("results").at("tune").at("decoder").at("lm") ==
         "$WORK/data/asterisk.arpa");
