@@ -117,7 +117,7 @@ void add_digits(std::vector<Cell>& cells) {
                data)});
     cell.steps.push_back(train(
         id, concat("asr train --preset one-hour --rate 8000 --layers 3 --batch-items 16 "
-                   "--steps 1500 --eval-every 250 --gain-min -6 --gain-max 6 "
+                   "--steps 2000 --eval-every 500 --gain-min -6 --gain-max 6 "
                    "--speed-perturb 0.85,0.9,0.95,1.0,1.05,1.1,1.15 --train ",
                    data, "/train.jsonl --dev ", data, "/dev.jsonl --vocab ", data, "/vocab.json")));
     cell.steps.push_back(decode("test", id, set, ""));
@@ -148,8 +148,8 @@ void add_prompts(std::vector<Cell>& cells) {
   for (int64_t seed = 1; seed <= kPromptSeeds; ++seed) {
     const std::string id = concat("asterisk/seed", seed), decoder = run_folder(id) + ".lm";
     const Step training =
-        train(id, concat("asr train --preset minutes --rate 8000 --subsampling 2 --steps 2000 "
-                         "--speed-perturb 0.9,1.0,1.1 --train ",
+        train(id, concat("asr train --preset one-hour --rate 8000 --steps 6000 --warmup 400 "
+                         "--eval-every 1000 --speed-perturb 0.9,1.0,1.1 --drop-infeasible --train ",
                          data, "/train.jsonl --dev ", data, "/dev.jsonl --vocab ", data,
                          "/vocab.json --seed ", seed));
     const Step tune =
