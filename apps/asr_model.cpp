@@ -124,6 +124,12 @@ Recognizer::Recognizer(const RecognizerOptions& o, Rng& rng)
   assign_paths();
 }
 
+void Recognizer::expect_blank(double probability) {
+  const double others = static_cast<double>(options_.classes - 1);
+  output_.bias.data<float>()[0] =
+      static_cast<float>(std::log(probability / (1 - probability) * others));
+}
+
 std::pair<std::vector<Tensor>, Lengths> Recognizer::forward_at(const std::vector<int64_t>& layers,
                                                                const Tensor& x,
                                                                const Lengths& lengths,

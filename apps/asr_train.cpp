@@ -31,7 +31,7 @@ struct TrainCommand {
   nn::BatchOptions batches;
   AugmentOptions augment;
   bool drop_infeasible = false, show_model = false;
-  double cache_mib = 4096, intermediate_weight = 0.3;
+  double cache_mib = 4096, intermediate_weight = 0.3, first_blank = 0.75;
   std::vector<int64_t> intermediate;
   std::string cache_dir;
   int workers = 0;
@@ -83,6 +83,11 @@ void TrainCommand::add_model_options() {
       ->delimiter(',');
   add("--intermediate-weight", intermediate_weight, "Part of the loss that they make up")
       ->check(CLI::Range(0.0, 0.99));
+  add("--first-blank", first_blank,
+      "CTC: probability of the blank before anything is learnt. Outputs of equal probability have "
+      "to "
+      "unlearn all other symbols first, and may not learn them again")
+      ->check(CLI::Range(0.001, 0.999));
   add_switch(*sub, "pre-norm", e.pre_norm, "Layer norm before each part instead of after it")
       ->group(group);
   add_switch(*sub, "recompute", e.recompute, "Keep only each layer's input for backward")
@@ -263,6 +268,7 @@ void TrainCommand::run() {
 
   Rng init(common.seed, "init"), dropout(common.seed, "dropout");
   asr::Recognizer recognizer(model, init);
+  if (criterion->is_ctc()) recognizer.expect_blank(first_blank);
   if (!start.empty() && !folder.resumed()) {
     const auto kept = asr::start_from(recognizer, vocab, start);
     std::fprintf(stderr, "weights of %s%s%s\n", start.c_str(),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "apps/common/log.h"
 #include "tensor/error.h"
@@ -31,6 +32,10 @@ double median(std::vector<double> values) {
   if (values.empty()) return kNaN;
   std::sort(values.begin(), values.end());
   return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 std::vector<double> times_of(const Cells& cells, const std::string& id, const std::string& key) {

@@ -15,6 +15,8 @@ using Cells = std::map<std::string, Json>;
 double number(const Cells& cells, const std::string& id, const std::string& path);
 /// Of the values that are not NaN; NaN without any.
 double median(std::vector<double> values);
+/// NaN for none, and when one is.
+double mean(const std::vector<double>& values);
 /// The time of each of the three evaluations under `key`.
 std::vector<double> times_of(const Cells& cells, const std::string& id, const std::string& key);
 

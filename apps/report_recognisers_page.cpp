@@ -1,6 +1,5 @@
 // The sections of the page about recognisers.
 #include <cmath>
-#include <numeric>
 
 #include "apps/report_page.h"
 #include "tensor/error.h"
@@ -19,10 +18,6 @@ std::string with_interval(const Cells& cells, const std::string& id, const std::
 
 double rate_of(const Cells& cells, const std::string& id, const std::string& key) {
   return number(cells, id, "/" + key + "/rate");
-}
-
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 // ---- 6. one voice -------------------------------------------------------------------------------

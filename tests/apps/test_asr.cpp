@@ -337,6 +337,25 @@ TEST_CASE("attention-map draws speech and copy models", "[asr][attention-map]") 
   CHECK(map({"--model", dir / "copy", "--heads", "0"}).code == 0);
 }
 
+TEST_CASE("a new recogniser puts out the blank with the probability it is given", "[asr]") {
+  asr::RecognizerOptions options;
+  options.columns = 8, options.classes = 11, options.encoder.layers = 1;
+  Rng rng(1, "init");
+  asr::Recognizer model(options, rng);
+  model.expect_blank(0.75);
+  for (const auto& [name, weight] : model.named_parameters()) {
+    if (name == "output.weight") raw::fill_(weight, 0);
+  }
+  const NoGrad no_grad;
+  const auto [logits, lengths] =
+      model.forward(raw::normal({1, 9, 8}, rng), Lengths(std::vector<int64_t>{9}), {});
+  const Tensor p = raw::softmax(logits);
+  for (int64_t t = 0; t < lengths[0]; ++t) {
+    CHECK(p.data<float>()[11 * t] == Approx(0.75));
+    CHECK(p.data<float>()[11 * t + 1] == Approx(0.025));
+  }
+}
+
 TEST_CASE("batches are padded with zeros", "[asr]") {
   const audio::Features a{2, 3, {1, 2, 3, 4, 5, 6}}, b{1, 3, {7, 8, 9}};
   const auto [x, lengths] = asr::pad_features({&a, &b});
