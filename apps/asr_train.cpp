@@ -84,9 +84,8 @@ void TrainCommand::add_model_options() {
   add("--intermediate-weight", intermediate_weight, "Part of the loss that they make up")
       ->check(CLI::Range(0.0, 0.99));
   add("--first-blank", first_blank,
-      "CTC: probability of the blank before anything is learnt. Outputs of equal probability have "
-      "to "
-      "unlearn all other symbols first, and may not learn them again")
+      "CTC: probability of the blank before anything is learnt; with a low one a model learns late "
+      "or never")
       ->check(CLI::Range(0.001, 0.999));
   add_switch(*sub, "pre-norm", e.pre_norm, "Layer norm before each part instead of after it")
       ->group(group);

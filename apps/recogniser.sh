@@ -12,7 +12,8 @@ out=${RECOGNISER_OUT:-build/recogniser}
 # Prints a command as one would type it, and runs it. What goes to stderr is the progress.
 run() {
   printf '\n    $ %s\n' "${*//"$source"/DIR}"
-  "$@" 2>>"$out/progress.log" | sed "s|$source|DIR|g; s/^/    /"
+  "$@" 2>>"$out/progress.log" | sed "s|$source|DIR|g; s/^/    /" ||
+    fail "$(grep '^error: ' "$out/progress.log" | tail -n 1) ($out/progress.log)"
 }
 
 source=$(festvox_ru)

@@ -33,8 +33,8 @@ inline double exp_nonpositive(double x) {
   return p * __builtin_bit_cast(double, exponent << 52);
 }
 
-// log m for m in [sqrt(1/2), sqrt(2)], about 1 ulp of 1: 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...)
-// with s = (m - 1) / (m + 1).
+/// log m for m in [sqrt(1/2), sqrt(2)], about 1 ulp of 1: 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...)
+/// with s = (m - 1) / (m + 1).
 inline double log_near_one(double m) {
   const double s = (m - 1) / (m + 1), w = s * s;
   double q = 1.0 / 19;
@@ -49,9 +49,8 @@ inline double log_near_one(double m) {
   return 2 * (s + s * w * q);
 }
 
-/// log z for finite z >= 1, about 1 ulp of max(1, log z): z = 2^k m with m in [sqrt(1/2), sqrt(2)],
-/// and log m = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1) / (m + 1). Free of
-/// branches and calls, as above. NaN stays NaN.
+/// log z for finite z >= 1, about 1 ulp of max(1, log z): z = 2^k m with m as above. Free of
+/// branches and calls. NaN stays NaN.
 inline double log_from_one(double z) {
   constexpr double kSqrt2 = 1.4142135623730951, kLog2 = 0.6931471805599453;
   constexpr uint64_t kMantissa = (uint64_t{1} << 52) - 1, kOne = uint64_t{1023} << 52;
