@@ -13,7 +13,7 @@ out=${RECOGNISER_OUT:-build/recogniser}
 run() {
   printf '\n    $ %s\n' "${*//"$source"/DIR}"
   "$@" 2>>"$out/progress.log" | sed "s|$source|DIR|g; s/^/    /" ||
-    fail "$(grep '^error: ' "$out/progress.log" | tail -n 1) ($out/progress.log)"
+    fail "$(sed -n 's/^error: //p' "$out/progress.log" | tail -n 1) ($out/progress.log)"
 }
 
 source=$(festvox_ru)
