@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "apps/audio/ctm.h"
 #include "apps/audio/files.h"
 #include "apps/audio/nbest.h"
 #include "apps/audio/text.h"
@@ -20,8 +21,12 @@ namespace {
 ordered_json timed_json(const std::vector<audio::TimedWord>& items, const char* name) {
   ordered_json list = ordered_json::array();
   for (const audio::TimedWord& item : items) {
-    list.push_back({{name, item.text}, {"begin", item.begin}, {"end", item.end}});
-    if (!std::isnan(item.confidence)) list.back()["confidence"] = item.confidence;
+    list.push_back({{name, item.text},
+                    {"begin", audio::round_to_ms(item.begin)},
+                    {"end", audio::round_to_ms(item.end)}});
+    if (!std::isnan(item.confidence)) {
+      list.back()["confidence"] = std::round(item.confidence * 1e4) / 1e4;
+    }
   }
   return list;
 }
@@ -107,10 +112,9 @@ std::vector<Hypothesis> Decoder::best_path(const float* logits, int64_t frames) 
   const int64_t classes = vocab_.size();
   Hypothesis h;
   if (other_) {
-    h.tokens = other_->decode(logits, frames);
-    h.units = static_cast<int64_t>(h.tokens.size());
-    h.token_confidence.assign(h.tokens.size(), std::numeric_limits<double>::quiet_NaN());
+    h = other_->recognise(logits, frames);
     beam_->add_words(h);
+    audio::add_word_confidence(h);
     return {std::move(h)};
   }
   h.tokens = audio::greedy_ctc(logits, frames, classes);
@@ -122,18 +126,18 @@ std::vector<Hypothesis> Decoder::best_path(const float* logits, int64_t frames) 
   }
   h.score = h.acoustic;
   beam_->add_words(h);
-  std::vector<Hypothesis> list{std::move(h)};
-  audio::add_confidence(list, log_probs, classes);
-  return list;
+  audio::add_frame_confidence(h, log_probs, classes);
+  return {std::move(h)};
 }
 
-std::vector<Hypothesis> Decoder::decode(const float* logits, int64_t frames) const {
+std::vector<Hypothesis> Decoder::decode(const float* logits, int64_t frames,
+                                        const audio::BeamContext& context) const {
   if (greedy_) return best_path(logits, frames);
   const int64_t classes = vocab_.size();
   const std::vector<double> log_probs = audio::log_softmax(logits, frames, classes);
-  std::vector<Hypothesis> list = search(log_probs);
+  std::vector<Hypothesis> list = beam_->decode(log_probs, context);
   audio::add_times(list[0], log_probs, classes);
-  audio::add_confidence(list, log_probs, classes);
+  audio::add_confidence(list);
   list.resize(std::min<size_t>(list.size(), options_.search.nbest));
   for (size_t i = 1; i < list.size(); ++i) audio::add_times(list[i], log_probs, classes);
   return list;
@@ -184,32 +188,37 @@ std::vector<std::string> Decoder::reference(const audio::Utterance& utterance, U
 
 Unit Decoder::default_unit() const { return trie_ ? Unit::words : audio::score_unit(vocab_); }
 
-std::vector<audio::TimedWord> Decoder::tokens(const Hypothesis& h, double frame) const {
-  std::vector<audio::TimedWord> items;
-  for (size_t i = 0; i < h.tokens.size(); ++i) {
-    const audio::Token& t = h.tokens[i];
-    audio::TimedWord item{vocab_.tokens()[t.id], t.begin * frame, t.end * frame};
-    if (!h.token_confidence.empty()) item.confidence = h.token_confidence[i];
-    items.push_back(std::move(item));
+std::vector<audio::TimedWord> Decoder::tokens(const Hypothesis& h,
+                                              const audio::SegmentOptions& placing) const {
+  std::vector<audio::AlignedLabel> labels;
+  for (const audio::Token& t : h.tokens) labels.push_back({t.id, 0, t.begin, t.end, 0});
+  std::vector<audio::TimedWord> items = audio::place_segments(labels, placing);
+  for (size_t i = 0; i < items.size(); ++i) {
+    items[i].text = vocab_.tokens()[h.tokens[i].id];
+    items[i].confidence = h.token_confidence.empty() ? std::numeric_limits<double>::quiet_NaN()
+                                                     : h.token_confidence[i];
   }
   return items;
 }
 
-std::vector<audio::TimedWord> Decoder::words(const Hypothesis& h, double frame) const {
-  if (vocab_.unit() == Unit::words && !trie_) return tokens(h, frame);
+std::vector<audio::TimedWord> Decoder::words(const Hypothesis& h,
+                                             const std::vector<audio::TimedWord>& tokens) const {
+  if (vocab_.unit() == Unit::words && !trie_) return tokens;
   std::vector<audio::TimedWord> items;
   for (const auto& w : h.words) {
-    items.push_back({w.text, h.tokens[w.first].begin * frame,
-                     h.tokens[w.first + w.count - 1].end * frame, w.confidence});
+    if (w.count == 0) continue;
+    items.push_back(
+        {w.text, tokens[w.first].begin, tokens[w.first + w.count - 1].end, w.confidence});
   }
   return items;
 }
 
-ordered_json Decoder::to_json(const Hypothesis& h, double frame) const {
+ordered_json Decoder::to_json(const Hypothesis& h, const audio::SegmentOptions& placing) const {
+  const std::vector<audio::TimedWord> items = tokens(h, placing);
   ordered_json out{{"text", text(h)}, {"score", h.score}, {"acoustic", h.acoustic},
                    {"lm", h.lm},      {"units", h.units}, {"complete", h.complete}};
-  out["tokens"] = timed_json(tokens(h, frame), "token");
-  if (beam_->has_words()) out["words"] = timed_json(words(h, frame), "word");
+  out["tokens"] = timed_json(items, "token");
+  if (beam_->has_words()) out["words"] = timed_json(words(h, items), "word");
   return out;
 }
 

@@ -9,6 +9,7 @@
 
 #include "apps/asr_loss.h"
 #include "apps/audio/beam.h"
+#include "apps/audio/forced_align.h"
 #include "apps/audio/timed_words.h"
 #include "apps/audio/vocab.h"
 
@@ -52,13 +53,17 @@ class Decoder {
   Decoder(DecodeOptions options, const audio::Vocab& vocab, const Criterion* criterion = nullptr);
 
   /// Scores (T, V) -> the n-best transcripts, best first, with times; the best with confidences.
-  std::vector<audio::Hypothesis> decode(const float* logits, int64_t frames) const;
+  /// Of a beam search `context` is taken into account.
+  std::vector<audio::Hypothesis> decode(const float* logits, int64_t frames,
+                                        const audio::BeamContext& context = {}) const;
   /// All hypotheses of the beam for log probabilities (T, V), without times and confidences.
   std::vector<audio::Hypothesis> search(const std::vector<double>& log_probs) const;
   void set_weights(double lm_weight, double word_score);
 
   bool greedy() const { return greedy_; }
   bool has_lexicon() const { return trie_ != nullptr; }
+  /// Whether transcripts have words (audio::Hypothesis::words).
+  bool has_words() const { return beam_->has_words(); }
   const audio::NgramModel* lm() const { return lm_.get(); }
   const DecodeOptions& options() const { return options_; }
 
@@ -71,10 +76,13 @@ class Decoder {
   /// What to score when the user does not say.
   audio::Unit default_unit() const;
 
-  /// Tokens or words with times and confidences; `frame` is seconds per frame.
-  std::vector<audio::TimedWord> tokens(const audio::Hypothesis& hypothesis, double frame) const;
-  std::vector<audio::TimedWord> words(const audio::Hypothesis& hypothesis, double frame) const;
-  nlohmann::ordered_json to_json(const audio::Hypothesis& hypothesis, double frame) const;
+  /// Tokens with times and confidences, and the words that are made of them.
+  std::vector<audio::TimedWord> tokens(const audio::Hypothesis& hypothesis,
+                                       const audio::SegmentOptions& placing) const;
+  std::vector<audio::TimedWord> words(const audio::Hypothesis& hypothesis,
+                                      const std::vector<audio::TimedWord>& tokens) const;
+  nlohmann::ordered_json to_json(const audio::Hypothesis& hypothesis,
+                                 const audio::SegmentOptions& placing) const;
 
   /// All settings under the names of their options, fit for `--decoder` and `--config`.
   nlohmann::ordered_json settings() const;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/asr.h"
+#include "apps/asr_alignment.h"
 #include "apps/asr_evaluate.h"
 #include "apps/audio/files.h"
 #include "apps/common/args.h"
@@ -27,19 +28,19 @@ struct EvalCommand {
 
   void run();
   void write_transcripts(const asr::Evaluation& result, const asr::Decoder& decoder,
-                         double frame) const;
+                         const audio::SegmentOptions& placing) const;
   void print(const asr::Evaluation& result, const std::string& line, double took) const;
   json report(const asr::Evaluation& result, audio::Unit unit, double took) const;
 };
 
 // `id text` lines, and one JSON object an utterance with all its hypotheses.
 void EvalCommand::write_transcripts(const asr::Evaluation& result, const asr::Decoder& decoder,
-                                    double frame) const {
+                                    const audio::SegmentOptions& placing) const {
   std::string lines, lists;
   for (const asr::ScoredUtterance& u : result.utterances) {
     lines += audio::trim(u.id + " " + decoder.text(u.nbest[0])) + "\n";
     nlohmann::ordered_json list{{"id", u.id}};
-    for (const audio::Hypothesis& h : u.nbest) list["nbest"].push_back(decoder.to_json(h, frame));
+    for (const audio::Hypothesis& h : u.nbest) list["nbest"].push_back(decoder.to_json(h, placing));
     lists += list.dump() + "\n";
   }
   if (!hyp.empty()) audio::write_text(hyp, lines);
@@ -63,7 +64,7 @@ void EvalCommand::run() {
       asr::evaluate(*trained.model, *criterion, set, trained.vocab, unit, &decoder);
   const double took =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  write_transcripts(result, decoder, trained.frame_seconds());
+  write_transcripts(result, decoder, asr::segment_options(trained, 1e9));
   if (common.json) {
     json out = report(result, unit, took);
     out["decoder"] = decoder.settings();

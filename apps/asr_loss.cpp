@@ -31,6 +31,9 @@ class Ctc : public Criterion {
   std::vector<audio::Token> decode(const float* logits, int64_t frames) const override {
     return audio::greedy_ctc(logits, frames, symbols_);
   }
+  audio::Hypothesis recognise(const float*, int64_t) const override {
+    throw Error("ctc: expected beam search or greedy decoding");
+  }
   std::string text() const override { return json{{"loss", "ctc"}}.dump(); }
 
  private:
@@ -99,6 +102,17 @@ class Lfmmi : public Criterion {
       tokens.push_back({span.label, span.begin, span.end});
     }
     return tokens;
+  }
+  audio::Hypothesis recognise(const float* logits, int64_t frames) const override {
+    nn::Recognised found = graph_->recognise(logits, frames);
+    audio::Hypothesis h;
+    for (const nn::LabelSpan& span : found.labels) {
+      h.tokens.push_back({span.label, span.begin, span.end});
+    }
+    h.token_confidence = std::move(found.confidence);
+    h.units = static_cast<int64_t>(h.tokens.size());
+    h.score = h.acoustic = found.log_prob;
+    return h;
   }
   std::string text() const override {
     return json{{"loss", "lfmmi"}, {"graph", *graph_}, {"leaky", options_.leaky}}.dump();

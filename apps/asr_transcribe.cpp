@@ -61,11 +61,13 @@ json to_json(const std::vector<audio::TimedWord>& words, const char* key) {
 }
 
 std::string json_of(const Recording& r, const Transcript& t) {
-  json out{{"audio", r.path},
+  json out{{"id", r.name},
+           {"audio", r.path},
            {"seconds", t.seconds},
            {"text", t.text},
            {"tokens", to_json(t.symbols, "token")},
            {"words", to_json(t.words, "word")}};
+  if (std::isfinite(t.unfinished)) out["unfinished"] = round_to_ms(t.unfinished);
   if (!t.others.empty()) out["others"] = t.others;
   return out.dump() + "\n";
 }
@@ -121,11 +123,12 @@ std::vector<Recording> TranscribeCommand::recordings(int64_t* failed) const {
       ++*failed;
     }
   }
-  if (out.empty()) return found;
+  // Without files only CTM tells recordings apart by name alone.
+  if (out.empty() && formats[0] != "ctm") return found;
   std::set<std::string> names;
   for (const Recording& r : found) {
     CENTROID_CHECK(names.insert(r.name).second, "transcribe: several recordings are named ", r.name,
-                   " (their results would overwrite each other: run them apart)");
+                   " (their results would be mixed up: run them apart)");
   }
   return found;
 }
@@ -166,6 +169,7 @@ void TranscribeCommand::run() {
   CENTROID_CHECK(raw_rate == 0 || std::count(files.begin(), files.end(), "-") > 0,
                  "transcribe: --raw-rate: expected standard input (-) among the files");
   windows.recording_statistics = statistics == "recording";
+  windows.whole = decode.search.nbest > 1;
   asr::validate(windows);
   int64_t failed = 0;
   const std::vector<Recording> list = recordings(&failed);
@@ -184,6 +188,10 @@ void TranscribeCommand::run() {
       const Transcript t =
           asr::transcribe(recognizer, path, spooled ? raw_rate : 0, windows, heard);
       seconds += t.seconds;
+      if (std::isfinite(t.unfinished)) {
+        std::cerr << "warning: " << r.path << ": from " << round_to_ms(t.unfinished)
+                  << " s on it was heard what no words of the lexicon are made of (--beam?)\n";
+      }
       write(r, t, list.size() > 1);
     } catch (const Error& error) {
       const std::string what = error.what();
@@ -206,7 +214,7 @@ void add_window_options(CLI::App& sub, TranscribeCommand& command) {
   const char* group = "Long recordings";
   sub.add_option("--window", command.windows.window,
                  "Seconds that the encoder sees at a time; 0: the whole recording in one pass "
-                 "(memory grows with its length; not for full attention)")
+                 "(memory grows with its length, the time of full attention with its square)")
       ->check(non_negative())
       ->capture_default_str()
       ->group(group);

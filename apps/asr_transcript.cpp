@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "apps/asr_alignment.h"
 #include "apps/audio/decode.h"
@@ -13,7 +14,9 @@ namespace centroid::asr {
 
 namespace {
 
-constexpr int64_t kBlock = 1 << 18;  // samples read at a time
+constexpr int64_t kBlock = 1 << 18;           // samples read at a time
+constexpr double kStretch = 20, kMargin = 1;  // seconds that are decoded at a time, and left
+constexpr int64_t kLongest = 6;               // stretches that are decoded at once at most
 
 /// Dither belongs to training.
 audio::FbankOptions undithered(audio::FbankOptions options) {
@@ -39,7 +42,19 @@ struct Rows {
   std::vector<float> data;
   int64_t first = 0;  // number of the first one in the recording
   int64_t count = 0;
+
+  void drop(int64_t rows, int64_t classes) {
+    data.erase(data.begin(), data.begin() + rows * classes);
+    first += rows;
+    count -= rows;
+  }
 };
+
+/// The last ones, which are more than an n-gram looks back.
+template <typename T>
+std::span<const T> tail(const std::vector<T>& items) {
+  return std::span<const T>(items).last(std::min<size_t>(items.size(), 16));
+}
 
 class Transcriber {
  public:
@@ -51,7 +66,10 @@ class Transcriber {
         classes_(recognizer.model->options().classes),
         step_(front_end_.stride * recognizer.model->options().subsampling),
         sound_(path, front_end_.fbank.rate, raw_rate),
-        fbank_(undithered(front_end_.fbank)) {
+        fbank_(undithered(front_end_.fbank)),
+        stretch_(std::llround(kStretch / recognizer.frame_seconds())),
+        margin_(std::llround(kMargin / recognizer.frame_seconds())),
+        whole_(options.whole) {
     // The recording's speaker is not known from a manifest.
     const bool own = front_end_.normalize == "utterance" || front_end_.normalize == "speaker";
     if (options.recording_statistics && options.window > 0 && own) {
@@ -72,7 +90,11 @@ class Transcriber {
     } else {
       windows();
     }
-    decode(pending_.count);
+    CENTROID_CHECK(!whole_ || waiting_.count + pending_.count <= kLongest * stretch_,
+                   "nbest: expected a recording of at most ", kLongest * kStretch, " s, got ",
+                   sound_.seconds(), " s");
+    listen(pending_.count);
+    decode(/*last=*/true);
     return finish();
   }
 
@@ -130,7 +152,7 @@ class Transcriber {
     return rows;
   }
 
-  // Takes the next window's scores: those of the window before are decoded up to the seam.
+  // Takes the next window's scores: those of the window before count up to the seam.
   void add(Rows rows) {
     if (pending_.count > 0) {
       const int64_t from = std::max(pending_.first, rows.first);
@@ -138,45 +160,93 @@ class Transcriber {
       const int64_t at = from + seam(pending_.data.data() + (from - pending_.first) * classes_,
                                      rows.data.data() + (from - rows.first) * classes_, common,
                                      classes_, audio::Vocab::kBlank);
-      decode(at - pending_.first);
-      const int64_t skipped = at - rows.first;
-      rows.data.erase(rows.data.begin(), rows.data.begin() + skipped * classes_);
-      rows.first += skipped;
-      rows.count -= skipped;
+      listen(at - pending_.first);
+      rows.drop(at - rows.first, classes_);
     }
     pending_ = std::move(rows);
   }
 
-  // Decodes the first `count` of the pending rows.
-  void decode(int64_t count) {
-    if (count == 0) return;
-    Heard heard = decoder_(pending_.data.data(), count);
-    CENTROID_CHECK(heard.others.empty() || ++listed_ == 1,
-                   "nbest: expected a recording that is decoded in one piece, got a longer one ",
-                   "(--window 0)");
-    others_ = std::move(heard.others);
-    const auto known = static_cast<int64_t>(tokens_.size());
-    int64_t joined = 0;  // the first token, when it goes on from before
-    for (audio::AlignedLabel token : heard.tokens) {
-      token.begin += pending_.first;
-      token.end += pending_.first;
-      const bool goes_on = token.begin == pending_.first && !tokens_.empty() &&
-                           tokens_.back().end == token.begin && tokens_.back().label == token.label;
-      if (!goes_on) {
-        tokens_.push_back(token);
-        continue;
-      }
-      audio::AlignedLabel& before = tokens_.back();
-      const auto a = static_cast<double>(before.end - before.begin);
-      const auto b = static_cast<double>(token.end - token.begin);
-      before.log_prob = (a * before.log_prob + b * token.log_prob) / (a + b);
-      before.end = token.end;
-      joined = 1;
+  // Hands the first `count` of the pending rows to the decoder.
+  void listen(int64_t count) {
+    const float* row = pending_.data.data();
+    while (count > 0) {
+      const int64_t some = std::min(count, stretch_);
+      waiting_.data.insert(waiting_.data.end(), row, row + some * classes_);
+      waiting_.count += some;
+      row += some * classes_;
+      count -= some;
+      if (!whole_ && waiting_.count >= stretch_) decode(/*last=*/false);
     }
-    for (audio::Hypothesis::Word word : heard.words) {
-      word.first += known - joined;
+  }
+
+  // Decodes the rows that wait, and keeps what may go on behind them waiting.
+  void decode(bool last) {
+    if (waiting_.count == 0) return;
+    audio::BeamContext context{{}, {}, last};
+    for (const audio::AlignedLabel& token : tail(tokens_)) context.tokens.push_back(token.label);
+    for (const audio::Hypothesis::Word& word : tail(words_)) context.words.push_back(word.text);
+    Heard heard = decoder_(waiting_.data.data(), waiting_.count, context);
+    const auto tokens = static_cast<int64_t>(heard.tokens.size());
+    const auto words = static_cast<int64_t>(heard.words.size());
+    Cut cut{tokens, words, waiting_.count};
+    if (!last) cut = cut_of(heard);
+    if (cut.frame == 0 && waiting_.count < kLongest * stretch_) return;
+    if (cut.frame == 0) cut = {tokens, words, waiting_.count};
+    take(std::move(heard), cut);
+  }
+
+  // A place between two symbols or words of a stretch: how many stand before it.
+  struct Cut {
+    int64_t tokens = 0, words = 0, frame = 0;
+  };
+
+  // The last beginning of a symbol, or word, that is not in the stretch's last second.
+  Cut cut_of(const Heard& heard) const {
+    const int64_t latest = std::max(int64_t{0}, waiting_.count - margin_);
+    Cut cut{0, 0, latest};
+    if (heard.tokens.empty()) return cut;
+    cut.frame = std::min(latest, heard.tokens[0].begin);
+    const auto offer = [&](int64_t tokens, int64_t words) {
+      if (tokens == static_cast<int64_t>(heard.tokens.size())) return;
+      const int64_t begin = heard.tokens[tokens].begin;
+      if (begin <= latest) cut = {tokens, words, begin};
+    };
+    if (!heard.has_words) {
+      for (size_t i = 0; i < heard.tokens.size(); ++i) offer(static_cast<int64_t>(i), 0);
+      return cut;
+    }
+    int64_t behind = 0;
+    for (size_t i = 0; i < heard.words.size(); ++i) {
+      const audio::Hypothesis::Word& word = heard.words[i];
+      if (word.count == 0) continue;
+      offer(word.first, static_cast<int64_t>(i));
+      behind = word.first + word.count;
+    }
+    offer(behind, static_cast<int64_t>(heard.words.size()));
+    return cut;
+  }
+
+  // What was heard before the cut is final.
+  void take(Heard heard, const Cut& cut) {
+    has_words_ = heard.has_words;
+    const auto known = static_cast<int64_t>(tokens_.size());
+    for (audio::AlignedLabel token : std::span(heard.tokens).first(cut.tokens)) {
+      token.begin += waiting_.first;
+      token.end += waiting_.first;
+      tokens_.push_back(token);
+    }
+    int64_t behind = 0;
+    for (audio::Hypothesis::Word word : std::span(heard.words).first(cut.words)) {
+      behind = word.first + word.count;
+      word.first += known;
       words_.push_back(std::move(word));
     }
+    const bool all = cut.tokens == static_cast<int64_t>(heard.tokens.size());
+    if (all && !heard.complete && behind < cut.tokens && unfinished_ < 0) {
+      unfinished_ = known + behind;
+    }
+    others_ = std::move(heard.others);
+    waiting_.drop(cut.frame, classes_);
   }
 
   Transcript finish() const {
@@ -191,7 +261,8 @@ class Transcriber {
     out.text = recognizer_.vocab.text(symbols);
     out.others = others_;
     out.words = audio::words_of(out.symbols, recognizer_.vocab.unit());
-    if (!words_.empty()) use_words(out);
+    if (has_words_) use_words(out);
+    if (unfinished_ >= 0) out.unfinished = out.symbols[unfinished_].begin;
     return out;
   }
 
@@ -218,18 +289,22 @@ class Transcriber {
   audio::Features buffer_;    // frames of the filterbank, not normalised ...
   int64_t buffer_begin_ = 0;  // ... from this one on
   bool ended_ = false;        // the buffer holds the last frame
-  Rows pending_;              // scores that are not decoded yet
+  Rows pending_;              // scores of the last window, behind its seam
+  Rows waiting_;              // scores before it that are not decoded for good
+  int64_t stretch_, margin_;  // rows that are decoded at a time, of which so many stay
+  bool whole_;
   std::vector<audio::AlignedLabel> tokens_;
-  std::vector<audio::Hypothesis::Word> words_;  // of a lexicon, by tokens
+  bool has_words_ = false;
+  std::vector<audio::Hypothesis::Word> words_;  // by tokens
   std::vector<std::string> others_;
-  int64_t listed_ = 0;  // pieces that came with next best texts
+  int64_t unfinished_ = -1;  // the first token without a word that should have one
   int64_t windows_ = 0;
 };
 
 }  // namespace
 
 FrameDecoder greedy_decoder(const audio::Vocab& vocab) {
-  return [classes = vocab.size()](const float* logits, int64_t frames) {
+  return [classes = vocab.size()](const float* logits, int64_t frames, const auto&) {
     std::vector<double> normaliser;
     for (int64_t t = 0; t < frames; ++t) {
       normaliser.push_back(audio::log_normaliser(logits + t * classes, classes, t));
@@ -249,9 +324,11 @@ FrameDecoder greedy_decoder(const audio::Vocab& vocab) {
 
 FrameDecoder frame_decoder(const Decoder& decoder, bool is_ctc, const audio::Vocab& vocab) {
   if (decoder.greedy() && is_ctc) return greedy_decoder(vocab);
-  return [&decoder](const float* logits, int64_t frames) {
-    const std::vector<audio::Hypothesis> found = decoder.decode(logits, frames);
+  return [&decoder](const float* logits, int64_t frames, const audio::BeamContext& context) {
+    const std::vector<audio::Hypothesis> found = decoder.decode(logits, frames, context);
     Heard out;
+    out.has_words = decoder.has_words();
+    out.complete = found[0].complete;
     const audio::Hypothesis& best = found[0];
     for (size_t i = 0; i < best.tokens.size(); ++i) {
       const audio::Token& t = best.tokens[i];

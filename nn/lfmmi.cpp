@@ -33,7 +33,29 @@ int64_t LfmmiGraph::min_frames(const std::vector<int32_t>& labels) const {
 }
 
 std::vector<LabelSpan> LfmmiGraph::decode(const float* logits, int64_t frames, double scale) const {
-  return best_path(denominator_, logits, frames, outputs(), scale);
+  return best_path(denominator_, logits, frames, outputs(), scale).labels;
+}
+
+Recognised LfmmiGraph::recognise(const float* logits, int64_t frames) const {
+  const BestPath path = best_path(denominator_, logits, frames, outputs());
+  Recognised result{path.labels, {}, 0};
+  if (frames == 0) return result;
+  const Tensor x = from_vector(std::vector<float>(logits, logits + frames * outputs()),
+                               {1, frames, outputs()}, Device{});
+  const raw::PathSums all =
+      raw::forward_backward(x, {}, packed_denominator(Device{}), 0, /*with_posteriors=*/true);
+  result.log_prob = path.weight - all.log_z.item<double>();
+  const float* posterior = all.posteriors.data<float>();
+  for (const LabelSpan& span : path.labels) {
+    double sum = 0;
+    for (int64_t t = span.begin; t < span.end; ++t) {
+      const float* row = posterior + t * outputs();
+      sum += topology_ == Topology::two_state ? row[2 * span.label - 1] + row[2 * span.label]
+                                              : row[span.label];
+    }
+    result.confidence.push_back(std::min(1.0, sum / static_cast<double>(span.end - span.begin)));
+  }
+  return result;
 }
 
 void to_json(json& j, const LfmmiGraph& graph) {

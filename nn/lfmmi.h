@@ -8,6 +8,14 @@
 
 namespace centroid::nn {
 
+/// The best path of a denominator, and how probable it is among all paths, which do not leak here.
+struct Recognised {
+  std::vector<LabelSpan> labels;
+  /// Of each label: the posterior of its classes, as a mean over its frames.
+  std::vector<double> confidence;
+  double log_prob = 0;  ///< natural logarithm of the path's share in the sum over all paths
+};
+
 /// What LF-MMI knows of the language and of how labels are spelt: the denominator, and how to make
 /// numerators.
 class LfmmiGraph {
@@ -29,6 +37,8 @@ class LfmmiGraph {
 
   /// The labels of the denominator's best path (`best_path`): logits (frames, outputs()).
   std::vector<LabelSpan> decode(const float* logits, int64_t frames, double scale = 1) const;
+  /// The same with their probabilities.
+  Recognised recognise(const float* logits, int64_t frames) const;
 
   /// {"topology", "silence", "ngram"}: reading makes the same graph, and throws for anything else.
   friend void to_json(nlohmann::json& json, const LfmmiGraph& graph);

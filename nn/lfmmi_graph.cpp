@@ -243,8 +243,8 @@ std::vector<double> mean_occupancy(const Fsa& fsa) {
   return result;
 }
 
-std::vector<LabelSpan> best_path(const FrameGraph& graph, const float* logits, int64_t frames,
-                                 int64_t classes, double scale) {
+BestPath best_path(const FrameGraph& graph, const float* logits, int64_t frames, int64_t classes,
+                   double scale) {
   const Fsa& fsa = graph.fsa;
   const int64_t states = fsa.states();
   if (frames == 0 || states == 0) return {};
@@ -270,11 +270,12 @@ std::vector<LabelSpan> best_path(const FrameGraph& graph, const float* logits, i
   const bool ends = std::any_of(next.begin(), next.end(), [](double x) { return x > kNever; });
   const std::vector<double>& last = ends ? next : score;
   int64_t state = std::max_element(last.begin(), last.end()) - last.begin();
-  std::vector<LabelSpan> found;
+  BestPath path{{}, last[state]};
+  std::vector<LabelSpan>& found = path.labels;
   int64_t end = -1;  // one past the last frame of the label whose beginning is sought
   for (int64_t t = frames - 1; t >= 0; --t) {
     const int32_t i = came[t * states + state];
-    if (i < 0) return {};  // every class of a frame is impossible
+    if (i < 0) return {{}, kNever};  // every class of a frame is impossible
     if (fsa.arcs[i].label == 0) {
       end = -1;
     } else if (end < 0) {
@@ -287,7 +288,7 @@ std::vector<LabelSpan> best_path(const FrameGraph& graph, const float* logits, i
     state = fsa.arcs[i].from;
   }
   std::reverse(found.begin(), found.end());
-  return found;
+  return path;
 }
 
 }  // namespace centroid::nn

@@ -69,10 +69,14 @@ struct LabelSpan {
   int32_t label = 0;
   int64_t begin = 0, end = 0;  ///< its first frame and one past its last
 };
-/// The labels of the path with the largest sum of weights and `scale` times logits (frames,
-/// classes), row-major; of equal ones any fixed one. When the end cannot be reached in so many
-/// frames, the path may stop anywhere. Throws when a logit is NaN.
-std::vector<LabelSpan> best_path(const FrameGraph& graph, const float* logits, int64_t frames,
-                                 int64_t classes, double scale = 1);
+struct BestPath {
+  std::vector<LabelSpan> labels;
+  double weight = 0;  ///< sum of its weights and logits; -inf where every path is impossible
+};
+/// The path with the largest sum of weights and `scale` times logits (frames, classes), row-major;
+/// of equal ones any fixed one. When the end cannot be reached in so many frames, the path may stop
+/// anywhere. Throws when a logit is NaN.
+BestPath best_path(const FrameGraph& graph, const float* logits, int64_t frames, int64_t classes,
+                   double scale = 1);
 
 }  // namespace centroid::nn

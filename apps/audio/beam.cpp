@@ -57,8 +57,10 @@ struct Final {
 
 class BeamSearch {
  public:
-  BeamSearch(const BeamDecoder& decoder, const std::vector<double>& log_probs)
+  BeamSearch(const BeamDecoder& decoder, const std::vector<double>& log_probs,
+             const BeamContext& context)
       : d_(decoder),
+        context_(context),
         o_(decoder.options_),
         log_probs_(log_probs),
         classes_(static_cast<int64_t>(decoder.tokens_.size())),
@@ -85,6 +87,7 @@ class BeamSearch {
     return base(n) + (ahead ? o_.lm_weight * d_.look_ahead_[n.trie] : 0);
   }
 
+  int32_t first_state() const;
   void step(int64_t frame);
   std::vector<Active> stay(const double* row);
   std::vector<Candidate> candidates(const double* row) const;
@@ -98,6 +101,7 @@ class BeamSearch {
   std::vector<Hypothesis> select(std::vector<Final> finals) const;
 
   const BeamDecoder& d_;
+  const BeamContext& context_;
   const BeamOptions& o_;
   const std::vector<double>& log_probs_;
   int64_t classes_;
@@ -324,14 +328,15 @@ void BeamSearch::step(int64_t frame) {
 
 void BeamSearch::finish(const Active& a, std::vector<Final>& finals) const {
   const auto add = [&](Node node, int32_t word, bool complete) {
-    if (d_.lm_ && d_.lm_->sentence_end() >= 0) add_lm(node, d_.lm_->sentence_end());
-    finals.push_back({a.node, word, a.total + node.pronunciation, node.lm, a.total + base(node),
-                      node.units, complete});
+    const bool sentence = d_.lm_ && d_.lm_->sentence_end() >= 0 && context_.ends;
+    if (sentence) add_lm(node, d_.lm_->sentence_end());
+    finals.push_back({a.node, word, a.total + node.pronunciation, node.lm,
+                      context_.ends ? a.total + base(node) : a.rank, node.units, complete});
   };
   Node node = nodes_[a.node];
-  if (node.pending) end_word(node, a.node);
+  if (node.pending && context_.ends) end_word(node, a.node);
   add(node, -1, node.trie == 0);
-  if (node.trie == 0 || d_.space_ < 0) return;
+  if (node.trie == 0 || d_.space_ < 0 || !context_.ends) return;
   for (const auto& w : d_.lexicon_->ends(node.trie)) {
     Node ended = node;
     ended.pronunciation += w.log_prob;
@@ -374,7 +379,8 @@ Hypothesis BeamSearch::hypothesis(const Final& f) const {
 }
 
 std::vector<Hypothesis> BeamSearch::select(std::vector<Final> finals) const {
-  const bool any = std::any_of(finals.begin(), finals.end(), [](auto& f) { return f.complete; });
+  const bool any = context_.ends &&
+                   std::any_of(finals.begin(), finals.end(), [](auto& f) { return f.complete; });
   std::erase_if(finals, [&](const Final& f) { return any && !f.complete; });
   std::stable_sort(finals.begin(), finals.end(),
                    [](const Final& a, const Final& b) { return a.score > b.score; });
@@ -402,9 +408,24 @@ std::vector<Hypothesis> BeamSearch::select(std::vector<Final> finals) const {
   return best;
 }
 
+// The LM's state after what was said before.
+int32_t BeamSearch::first_state() const {
+  if (!d_.lm_) return 0;
+  int32_t state = d_.lm_->begin_state();
+  const auto say = [&](int32_t number) {
+    state = number < 0 ? d_.lm_->empty_state() : d_.lm_->score(state, number).next;
+  };
+  if (d_.unit_ == LmUnit::tokens) {
+    for (const int32_t token : context_.tokens) say(d_.lm_number_.at(token));
+  } else {
+    for (const std::string& word : context_.words) say(d_.lm_->find(word));
+  }
+  return state;
+}
+
 std::vector<Hypothesis> BeamSearch::run() {
   Node root;
-  if (d_.lm_) root.state = d_.lm_->begin_state();
+  root.state = first_state();
   root.active = 0;
   nodes_ = {root};
   beam_ = {{0, 0, kNever, 0, 0}};
@@ -434,10 +455,11 @@ std::vector<double> log_softmax(const float* logits, int64_t frames, int64_t cla
   return out;
 }
 
-std::vector<Hypothesis> BeamDecoder::decode(const std::vector<double>& log_probs) const {
+std::vector<Hypothesis> BeamDecoder::decode(const std::vector<double>& log_probs,
+                                            const BeamContext& context) const {
   CENTROID_CHECK(log_probs.size() % tokens_.size() == 0, "beam search: expected frames of ",
                  tokens_.size(), " classes, got ", log_probs.size(), " numbers");
-  return BeamSearch(*this, log_probs).run();
+  return BeamSearch(*this, log_probs, context).run();
 }
 
 }  // namespace centroid::audio

@@ -59,6 +59,14 @@ struct Hypothesis {
   }
 };
 
+/// What is known of the sound around a stretch of it that is decoded alone.
+struct BeamContext {
+  std::vector<int32_t> tokens;     ///< said before: an LM of tokens goes on from them
+  std::vector<std::string> words;  ///< the same for one of words
+  /// Whether the sound ends there. Else no `</s>` follows, and the last word may be unfinished.
+  bool ends = true;
+};
+
 /// Natural log probabilities (T, V) of scores (T, V). Throws naming frame and class for NaN and
 /// positive infinity, and for a frame without any finite score.
 std::vector<double> log_softmax(const float* logits, int64_t frames, int64_t classes);
@@ -89,7 +97,8 @@ class BeamDecoder {
               const LexiconTrie* lexicon = nullptr);
 
   /// The best transcripts of log probabilities (T, V), best first; at least one.
-  std::vector<Hypothesis> decode(const std::vector<double>& log_probs) const;
+  std::vector<Hypothesis> decode(const std::vector<double>& log_probs,
+                                 const BeamContext& context = {}) const;
 
   const BeamOptions& options() const { return options_; }
   /// Another LM weight and word score for the next calls.

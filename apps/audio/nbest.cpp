@@ -48,20 +48,6 @@ std::vector<double> agreement(const std::vector<Hypothesis>& all, const std::vec
   return sum;
 }
 
-void add_frame_confidence(Hypothesis& h, const std::vector<double>& log_probs, int64_t classes) {
-  h.token_confidence.clear();
-  for (const Token& token : h.tokens) {
-    double sum = 0;
-    for (int64_t t = token.begin; t < token.end; ++t) sum += log_probs[t * classes + token.id];
-    h.token_confidence.push_back(std::exp(sum / static_cast<double>(token.end - token.begin)));
-  }
-  for (auto& word : h.words) {
-    double sum = 0;
-    for (int64_t i = 0; i < word.count; ++i) sum += std::log(h.token_confidence[word.first + i]);
-    word.confidence = std::exp(sum / static_cast<double>(word.count));
-  }
-}
-
 }  // namespace
 
 // States 0, 1, 2, ... are a blank, the first symbol, a blank, ...; a path stays, moves on by one,
@@ -119,11 +105,27 @@ std::vector<double> posteriors(const std::vector<Hypothesis>& hypotheses) {
   return p;
 }
 
-void add_confidence(std::vector<Hypothesis>& hypotheses, const std::vector<double>& log_probs,
-                    int64_t classes) {
+void add_frame_confidence(Hypothesis& h, const std::vector<double>& log_probs, int64_t classes) {
+  h.token_confidence.clear();
+  for (const Token& token : h.tokens) {
+    double sum = 0;
+    for (int64_t t = token.begin; t < token.end; ++t) sum += log_probs[t * classes + token.id];
+    h.token_confidence.push_back(std::exp(sum / static_cast<double>(token.end - token.begin)));
+  }
+  add_word_confidence(h);
+}
+
+void add_word_confidence(Hypothesis& h) {
+  for (auto& word : h.words) {
+    double sum = 0;
+    for (int64_t i = 0; i < word.count; ++i) sum += std::log(h.token_confidence[word.first + i]);
+    word.confidence = std::exp(sum / static_cast<double>(word.count));
+  }
+}
+
+void add_confidence(std::vector<Hypothesis>& hypotheses) {
   CENTROID_CHECK(!hypotheses.empty(), "confidence: expected hypotheses, got none");
   Hypothesis& best = hypotheses[0];
-  if (hypotheses.size() == 1) return add_frame_confidence(best, log_probs, classes);
   const std::vector<double> weight = posteriors(hypotheses);
   best.token_confidence = agreement(hypotheses, weight, token_names);
   const std::vector<double> words = agreement(hypotheses, weight, word_texts);

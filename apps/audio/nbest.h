@@ -20,11 +20,15 @@ std::vector<double> posteriors(const std::vector<Hypothesis>& hypotheses);
 
 /// Sets the confidences of the first hypothesis' tokens and words: the posterior probability of
 /// those hypotheses that have the same symbol at the same place of an alignment with the fewest
-/// edits (score.h). With a single hypothesis that would always be 1; then it is each token's mean
-/// probability (geometric) over its frames, which `add_times` must have set, and the mean of a
-/// word's tokens (geometric). `hypotheses` should be all those of the beam.
-void add_confidence(std::vector<Hypothesis>& hypotheses, const std::vector<double>& log_probs,
-                    int64_t classes);
+/// edits (score.h). `hypotheses` should be all those of the beam; of one alone it is 1.
+void add_confidence(std::vector<Hypothesis>& hypotheses);
+
+/// Sets the confidences of the best path's tokens: the mean probability (geometric) over a token's
+/// frames; and of its words (`add_word_confidence`).
+void add_frame_confidence(Hypothesis& hypothesis, const std::vector<double>& log_probs,
+                          int64_t classes);
+/// Sets the confidence of each word to the mean of its tokens' (geometric).
+void add_word_confidence(Hypothesis& hypothesis);
 
 /// The hypothesis that is best under other weights; the first among equals.
 size_t best_of(const std::vector<Hypothesis>& hypotheses, double lm_weight, double word_score);

@@ -100,6 +100,11 @@ TEST_CASE("asr lm trains, prunes and tests language models", "[asr-decode]") {
   std::ofstream(dir / "bad") << "fine\nnot </s> fine\n";
   CHECK_THAT(error({"--text", dir / "bad", "--out", dir / "x"}),
              Contains("bad:2: n-gram training: expected words, got </s>"));
+  CHECK_THAT(error({"--lm", dir / "lm.arpa", "--test", dir / "bad"}),
+             Contains("bad:2: n-gram scoring: expected words, got </s>"));
+  std::ofstream(dir / "none") << "\n";
+  CHECK_THAT(error({"--text", dir / "text", "--out", dir / "x", "--words", dir / "none"}),
+             Contains("none: expected words, got none"));
   CHECK_THAT(error({"--out", dir / "x"}), Contains("--text or --manifest"));
   CHECK_THAT(error({"--text", dir / "text"}), Contains("--out"));
   CHECK_THAT(error({"--text", dir / "text", "--out", dir / "x", "--prune", "0,2,1"}),
@@ -234,6 +239,11 @@ TEST_CASE("decoding options that do not fit are refused", "[asr-decode]") {
   CHECK_THAT(error({"--lm", t.dir / "words.arpa.gz", "--lm-unit", "tokens"}),
              Contains("none of the recogniser's"));
   CHECK_THAT(run(dir, "asr", {"tune", "--model", t.dir / "run", "--data", t.data("dev")}).err,
-             Contains("nothing to tune"));
+             Contains("expected --lm or --lexicon"));
+  CHECK_THAT(run(dir, "asr",
+                 {"tune", "--model", t.dir / "run", "--data", t.data("dev"), "--lm",
+                  t.dir / "letters.arpa", "--lm-weights", "1,0.5,1"})
+                 .err,
+             Contains("got one twice"));
   CHECK(t.eval({"--lm-weight", "-1"}).code == 2);
 }

@@ -5,6 +5,7 @@
 
 #include "apps/audio/ctm.h"
 #include "apps/audio/files.h"
+#include "apps/audio/score.h"
 #include "apps/audio/sound_stream.h"
 #include "apps/audio/textgrid.h"
 #include "apps/audio/vocab.h"
@@ -76,6 +77,10 @@ Outcome align(const TempDir& dir, const Words& words) {
       dir, "asr",
       Words{"align", "--model", trained().file("run"), "--data", trained().file("all.jsonl")} +
           words);
+}
+
+Words words_of(const json& transcript) {
+  return audio::split_words(transcript.at("text").get<std::string>());
 }
 
 // All tones one after another.
@@ -209,6 +214,54 @@ TEST_CASE("windows and one pass agree", "[transcribe]") {
   const Outcome bad = transcribe(dir, {"--window", "2", "--overlap", "1.5", path});
   CHECK(bad.code == 1);
   CHECK_THAT(bad.err, Contains("overlap: expected 0 to 1 s"));
+}
+
+TEST_CASE("words and language models are not cut at seams", "[transcribe]") {
+  TempDir dir;
+  audio::Sound all = audio::load_sound(long_recording(dir));
+  const std::vector<float> once = all.samples;
+  while (all.seconds() < 50) {
+    all.samples.insert(all.samples.end(), once.begin(), once.end());
+  }
+  audio::write_wav(dir / "longer.wav", all);
+  std::ofstream lexicon(dir / "lexiconp.txt"), text(dir / "text.txt");
+  for (const char a : {'a', 'b', 'c', 'd'}) {
+    lexicon << a << " 0.01 " << a << "\n";
+    for (const char b : {'a', 'b', 'c', 'd'}) {
+      lexicon << a << b << " 1 " << a << " " << b << "\n";
+      text << a << b << " " << b << a << "\n";
+    }
+  }
+  lexicon.close();
+  text.close();
+  REQUIRE(
+      run(dir, "asr", {"lm", "--text", dir / "text.txt", "--order", "2", "--out", dir / "w.arpa"})
+          .code == 0);
+  const Words search{"--json", "--lexicon", dir / "lexiconp.txt", "--lm", dir / "w.arpa",
+                     "--beam", "64",        dir / "longer.wav"};
+  // The list of the best two is found in all scores at once.
+  const Outcome whole = transcribe(dir, Words{"--nbest", "2", "--window", "0"} + search);
+  INFO(whole.err);
+  REQUIRE(whole.code == 0);
+  const json expected = json::parse(whole.out);
+  CHECK(expected.at("words").size() > 40);
+  CHECK_FALSE(expected.contains("unfinished"));
+  for (const auto& [window, overlap] : {std::pair{"0", "0"}, {"2", "1"}, {"3.1", "0.9"}}) {
+    CAPTURE(window);
+    const Outcome o = transcribe(dir, Words{"--window", window, "--overlap", overlap} + search);
+    REQUIRE(o.code == 0);
+    // Near the ends of windows the scores differ a little.
+    audio::ErrorRate errors;
+    errors.add(audio::align(words_of(expected), words_of(json::parse(o.out))));
+    CHECK(errors.rate() <= (std::string(window) == "0" ? 0.05 : 0.1));
+  }
+  // What the lexicon has no words for is said to be missing.
+  std::ofstream(dir / "lexicon.txt") << "ab a b\nlong d d d d d d d d d d d d\n";
+  const Outcome lost = transcribe(
+      dir, {"--json", "--lexicon", dir / "lexicon.txt", "--beam", "1", dir / "longer.wav"});
+  REQUIRE(lost.code == 0);
+  CHECK_THAT(lost.err, Contains("warning: ") && Contains("no words of the lexicon"));
+  CHECK(json::parse(lost.out).at("unfinished").get<double>() < 50);
 }
 
 TEST_CASE("folders, standard input and formats", "[transcribe]") {
@@ -348,4 +401,19 @@ TEST_CASE("asr align names what it cannot align", "[align]") {
   std::ofstream(dir / "small.txt") << "a a\n";
   CHECK_THAT(run_bad({"--lexicon", dir / "small.txt"}).err, Contains("not in the lexicon: "));
   CHECK_THAT(run_bad({"--reference", dir / "nothing"}).err, Contains("no such file or folder"));
+  // Utterance u01 cannot be aligned; these have no marks.
+  const auto compared = [&](const Words& more) {
+    const Outcome refused = run_bad(Words{"--json", "--reference", dir / "marks.ctm"} + more);
+    CHECK(refused.code == 1);
+    CHECK(refused.out.empty());
+    return refused.err;
+  };
+  std::ofstream(dir / "marks.ctm") << "other 1 0 0.1 a\n";
+  CHECK_THAT(compared({}), Contains("no line for the recording u00") &&
+                               Contains("1 of 2 utterances have no marks"));
+  std::ofstream(dir / "marks.ctm") << "u00 1 0 0.1 z\n";
+  CHECK_THAT(compared({}), Contains("expected phones as in the transcripts"));
+  CHECK_THAT(compared({"--compare", "words"}), Contains("expected a --lexicon"));
+  std::ofstream(dir / "marks.ctm") << "u00 1 0 0.1 a\nu00 1 0 0.1 a\n";
+  CHECK_THAT(compared({}), Contains("u00: a at 0 s is listed twice"));
 }

@@ -325,6 +325,46 @@ TEST_CASE("Beam search: words know their tokens", "[beam]") {
   CHECK_FALSE(phones.decode(log_softmax(logits.data(), 1, 4))[0].complete);
 }
 
+TEST_CASE("Beam search goes on from what was said before", "[beam]") {
+  centroid::Rng rng(12);
+  const NgramModel lm = lm_of({{"a", "b", "a"}, {"b", "b"}, {"a"}});
+  const std::vector<double> p = random_scores(5, 4, rng);
+  const BeamDecoder tokens(kPhones, exact(), &lm, LmUnit::tokens);
+  const auto lm_score = [&](const Hypothesis& h, std::vector<int32_t> before, bool ends) {
+    auto state = lm.begin_state();
+    double sum = 0;
+    const auto say = [&](int32_t word) {
+      const auto step = lm.score(state, word);
+      state = step.next;
+      return step.log_prob;
+    };
+    for (const int32_t id : before) say(lm.find(kPhones[id]));
+    for (const Token& t : h.tokens) {
+      const int32_t word = lm.find(kPhones[t.id]);
+      if (word == lm.unknown()) sum += exact().unk_score;
+      if (word >= 0) sum += say(word);
+      if (word < 0) state = lm.empty_state();
+    }
+    return sum + (ends ? say(lm.sentence_end()) : 0);
+  };
+  for (const bool ends : {true, false}) {
+    const auto found = tokens.decode(p, {{1, 2}, {}, ends});
+    REQUIRE(found.size() > 50);
+    for (const Hypothesis& h : found) CHECK(h.lm == Approx(lm_score(h, {1, 2}, ends)).margin(1e-9));
+  }
+  // In the middle of a sound a word may be unfinished, even if others are not.
+  Lexicon lexicon;
+  lexicon.add("one", {{"a", "b"}});
+  const LexiconTrie trie(lexicon, kPhones);
+  const BeamDecoder phones(kPhones, exact(), nullptr, LmUnit::none, &trie);
+  const std::vector<float> logits = {-50, 50, -50, -50};
+  const std::vector<double> a = log_softmax(logits.data(), 1, 4);
+  CHECK(phones.decode(a)[0].tokens.empty());
+  const Hypothesis open = phones.decode(a, {{}, {}, false})[0];
+  CHECK(ids_of(open.tokens) == std::vector<int32_t>{1});
+  CHECK_FALSE(open.complete);
+}
+
 TEST_CASE("Beam search: limits keep the best, in a fixed order, on any thread", "[beam]") {
   centroid::Rng rng(9);
   const NgramModel lm = lm_of({{"a", "b", "a"}, {"b", "b"}, {"a"}});
@@ -413,7 +453,7 @@ TEST_CASE("Best alignments, confidences, rescoring", "[beam]") {
   set(1, {1}, {"x"}, std::log(0.3), -1);
   set(2, {3, 2}, {"z", "y"}, std::log(0.2), -20);
   CHECK(posteriors(list)[1] == Approx(0.3));
-  add_confidence(list, {}, 4);
+  add_confidence(list);
   CHECK(list[0].token_confidence[0] == Approx(0.8));
   CHECK(list[0].token_confidence[1] == Approx(0.7));
   CHECK(list[0].words[1].confidence == Approx(0.7));
@@ -422,13 +462,17 @@ TEST_CASE("Best alignments, confidences, rescoring", "[beam]") {
   CHECK(best_of(list, 1, 20) == 0);
   merge_nbest(list, list);
   CHECK(list.size() == 3);
-  // A single hypothesis: the mean of its frames.
+  // A best path: the mean of its frames.
   std::vector<Hypothesis> one(1);
   one[0].tokens = {{1, 0, 2}};
   one[0].words = {{"a", 0, 1}};
-  add_confidence(one, {std::log(0.1), std::log(0.9), std::log(0.6), std::log(0.4)}, 2);
+  add_frame_confidence(one[0], {std::log(0.1), std::log(0.9), std::log(0.6), std::log(0.4)}, 2);
   CHECK(one[0].token_confidence[0] == Approx(0.6));
   CHECK(one[0].words[0].confidence == Approx(0.6));
+  // Of a beam with one hypothesis all agree.
+  add_confidence(one);
+  CHECK(one[0].token_confidence[0] == 1);
+  CHECK(one[0].words[0].confidence == 1);
 }
 
 TEST_CASE("Decoders refuse what they cannot use", "[beam]") {

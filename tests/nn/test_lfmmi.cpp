@@ -304,6 +304,7 @@ TEST_CASE("empty transcripts and no frames", "[lfmmi]") {
   CHECK(lfmmi(logits, Lengths({2, 1}), std::vector<Labels>{none, {1}}, graph, kPlain).item() > 0);
   CHECK(graph.min_frames({}) == 0);
   CHECK(graph.decode(nullptr, 0).empty());
+  CHECK(graph.recognise(nullptr, 0).labels.empty());
 }
 
 TEST_CASE("the best path is the best of all", "[lfmmi]") {
@@ -316,13 +317,19 @@ TEST_CASE("the best path is the best of all", "[lfmmi]") {
     for (int trial = 0; trial < 5; ++trial) {
       const Tensor logits = randn({time, classes}, rng, DType::f32, 2);
       const std::vector<float> x = logits.to_vector<float>();
-      double best = -kInf;
+      double best = -kInf, total = 0;
       std::vector<LabelSpan> expected;
       std::vector<size_t> path;
+      std::vector<double> mass(time * 4);  // of the paths with a label in a frame
       const auto walk = [&](const auto& self, double score) -> void {
         const int64_t t = static_cast<int64_t>(path.size());
         if (t == time) {
           score += d.fsa.final[d.fsa.arcs[path.back()].to];
+          total += std::exp(score);
+          for (int64_t i = 0; i < time; ++i) {
+            const int32_t k = d.fsa.arcs[path[i]].label;
+            mass[i * 4 + (topology == Topology::two_state ? (k + 1) / 2 : k)] += std::exp(score);
+          }
           if (score <= best) return;
           best = score;
           expected.clear();
@@ -352,6 +359,17 @@ TEST_CASE("the best path is the best of all", "[lfmmi]") {
         CHECK(got[i].label == expected[i].label);
         CHECK(got[i].begin == expected[i].begin);
         CHECK(got[i].end == expected[i].end);
+      }
+      std::vector<float> scaled;
+      for (const float value : x) scaled.push_back(0.7f * value);
+      const Recognised sure = graph.recognise(scaled.data(), time);
+      CHECK(sure.log_prob == Approx(best - std::log(total)).margin(1e-5));
+      REQUIRE(sure.confidence.size() == expected.size());
+      for (size_t i = 0; i < got.size(); ++i) {
+        double sum = 0;
+        for (int64_t t = got[i].begin; t < got[i].end; ++t) sum += mass[t * 4 + got[i].label];
+        const auto frames = static_cast<double>(got[i].end - got[i].begin);
+        CHECK(sure.confidence[i] == Approx(sum / total / frames).epsilon(1e-4));
       }
     }
   }
