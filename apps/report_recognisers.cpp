@@ -117,8 +117,8 @@ void add_digits(std::vector<Cell>& cells) {
                data)});
     cell.steps.push_back(train(
         id, concat("asr train --preset one-hour --rate 8000 --layers 3 --batch-items 16 "
-                   "--subsampling 2 --steps 1200 --eval-every 300 --gain-min -6 --gain-max 6 "
-                   "--speed-perturb 0.9,1.0,1.1 --train ",
+                   "--subsampling 2 --steps 1000 --eval-every 250 --gain-min -6 --gain-max 6 "
+                   "--speed-perturb 0.8,0.9,1.0,1.1,1.2 --train ",
                    data, "/train.jsonl --dev ", data, "/dev.jsonl --vocab ", data, "/vocab.json")));
     cell.steps.push_back(decode("test", id, set, ""));
     cell.steps.push_back(score("score", set, hypotheses(id, "test")));
