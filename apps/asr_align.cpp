@@ -35,18 +35,12 @@ struct AlignCommand {
 
   void run() const;
   void write(const std::vector<AlignedUtterance>& utterances, const std::string& unit) const;
-  audio::BoundaryErrors compare_with_reference(std::vector<AlignedUtterance>& utterances,
+  audio::BoundaryErrors compare_with_reference(const std::vector<AlignedUtterance>& utterances,
                                                const std::string& unit) const;
 };
 
 void write_text(const fs::path& path, const std::string& text) {
   write_file_atomic(path.string(), text.data(), text.size());
-}
-
-/// The id as the name of a file in one folder.
-std::string file_name(std::string id) {
-  for (char& c : id) c = c == '/' || c == '\\' ? '_' : c;
-  return id;
 }
 
 ordered_json to_json(const std::vector<audio::TimedWord>& words) {
@@ -96,7 +90,7 @@ void AlignCommand::write(const std::vector<AlignedUtterance>& utterances,
   const std::set<std::string> wanted(formats.begin(), formats.end());
   for (const AlignedUtterance& u : utterances) {
     if (!u.error.empty()) continue;
-    const std::string name = file_name(u.id);
+    const std::string name = audio::file_name(u.id);
     if (wanted.count("textgrid") + wanted.count("lab") > 0) {
       CENTROID_CHECK(names.insert(name).second, "align: two utterances would be written to ", name);
     }
@@ -116,18 +110,24 @@ void AlignCommand::write(const std::vector<AlignedUtterance>& utterances,
 }
 
 audio::BoundaryErrors AlignCommand::compare_with_reference(
-    std::vector<AlignedUtterance>& utterances, const std::string& unit) const {
+    const std::vector<AlignedUtterance>& utterances, const std::string& unit) const {
   const std::string name = compare == "words" ? "words" : unit;
   const audio::ReferenceMarks marks(reference, tier.empty() ? name : tier, pauses);
   audio::BoundaryErrors errors;
-  for (AlignedUtterance& u : utterances) {
+  int64_t without = 0;
+  for (const AlignedUtterance& u : utterances) {
     if (!u.error.empty()) continue;
     try {
-      errors.add(marks.of(u.id), compare == "words" ? u.words : u.symbols);
+      errors.add(marks.of(u.id), name == unit ? u.symbols : u.words);
     } catch (const Error& error) {
-      u.error = error.what();
+      std::cerr << "error: " << u.id << ": " << error.what() << "\n";
+      ++without;
     }
   }
+  CENTROID_CHECK(without == 0, "align: --reference: ", without, " of ", utterances.size(),
+                 " utterances have no marks there to compare with");
+  CENTROID_CHECK(!errors.begins.empty(), "align: --reference: expected ", name,
+                 " as in the transcripts, got none of them (--compare, --tier)");
   return errors;
 }
 
@@ -160,8 +160,10 @@ void AlignCommand::run() const {
                  "--topology ctc), got another");
   const asr::Dataset set(data, trained.front_end, trained.vocab, 0);
   const audio::Lexicon words = lexicon.empty() ? audio::Lexicon() : audio::read_lexicon(lexicon);
-  std::vector<AlignedUtterance> utterances = asr::align_dataset(trained, set, words, placing);
   const std::string unit = audio::name_of(trained.vocab.unit());
+  CENTROID_CHECK(reference.empty() || compare != "words" || unit != "phones" || !words.empty(),
+                 "align: --compare words: expected a --lexicon that makes words of phones");
+  const std::vector<AlignedUtterance> utterances = asr::align_dataset(trained, set, words, placing);
   if (!out.empty()) write(utterances, unit);
   json report{{"utterances", utterances.size()}};
   if (!reference.empty()) {

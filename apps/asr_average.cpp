@@ -3,6 +3,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/asr.h"
 #include "apps/asr_model.h"
@@ -57,6 +58,9 @@ std::vector<std::string> AverageCommand::chosen() const {
 void AverageCommand::run() {
   apply(common);
   const std::vector<std::string> paths = chosen();
+  const std::set<std::string> each(paths.begin(), paths.end());
+  CENTROID_CHECK(each.size() == paths.size(), "asr average: expected each checkpoint once, got ",
+                 paths.size() - each.size(), " of them again");
   asr::load_recognizer(paths[0]);  // names what is wrong with another program's
   // Runs of one model may differ in how they were trained.
   nn::Checkpoint average = nn::average_checkpoints(paths, {"config", "train", "averaged"});

@@ -79,6 +79,7 @@ void LmCommand::train(audio::NgramModel& model, ordered_json& report) {
     for (const audio::Line& line : audio::read_entries(words)) {
       options.vocabulary.push_back(audio::first_word(line.text).word);
     }
+    CENTROID_CHECK(!options.vocabulary.empty(), words, ": expected words, got none");
   }
   audio::KneserNey trained = trainer.train(options);
   model = std::move(trained.model);

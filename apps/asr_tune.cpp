@@ -4,6 +4,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/asr.h"
 #include "apps/asr_evaluate.h"
@@ -141,9 +142,13 @@ void TuneCommand::run() {
   apply(common);
   asr::read_decoder_file(decode);
   CENTROID_CHECK(!decode.lm.empty() || !decode.lexicon.empty(),
-                 "tune: expected --lm or --lexicon: there is nothing to tune in greedy decoding");
+                 "tune: expected --lm or --lexicon, whose weights are tuned, got neither");
   CENTROID_CHECK(!lm_weights.empty() && !word_scores.empty(),
                  "tune: expected LM weights and word scores to try");
+  for (const auto* values : {&lm_weights, &word_scores}) {
+    CENTROID_CHECK(std::set<double>(values->begin(), values->end()).size() == values->size(),
+                   "tune: expected each LM weight and word score once, got one twice");
+  }
   if (decode.lm.empty()) lm_weights = {0};
   asr::TrainedRecognizer trained = asr::load_recognizer(model, attention);
   CENTROID_CHECK(asr::read_criterion(trained.loss, trained.vocab.size())->has_blank(), model,

@@ -219,6 +219,8 @@ TextScore score_sentence(const NgramModel& model, const std::vector<std::string>
     if (known) result.known += log_prob;
   };
   for (const std::string& word : words) {
+    CENTROID_CHECK(word != "<s>" && word != "</s>", "n-gram scoring: expected words, got ", word,
+                   ", which stands for a sentence's ", word == "<s>" ? "begin" : "end");
     const int32_t number = model.find(word);
     ++result.words;
     result.unknown += number == model.unknown();

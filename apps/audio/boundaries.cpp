@@ -30,6 +30,11 @@ std::vector<std::string> texts_of(const std::vector<TimedWord>& marks) {
 
 }  // namespace
 
+std::string file_name(std::string id) {
+  for (char& c : id) c = c == '/' || c == '\\' ? '_' : c;
+  return id;
+}
+
 BoundaryStats summarise(std::vector<double> errors) {
   BoundaryStats stats;
   stats.count = static_cast<int64_t>(errors.size());
@@ -86,6 +91,13 @@ ReferenceMarks::ReferenceMarks(std::string path, std::string tier, std::vector<s
   }
   std::stable_sort(ctm_.begin(), ctm_.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (size_t i = 1; i < ctm_.size(); ++i) {
+    const auto& [before, last] = ctm_[i - 1];
+    const auto& [id, word] = ctm_[i];
+    CENTROID_CHECK(
+        id != before || word.begin != last.begin || word.end != last.end || word.text != last.text,
+        path_, ": ", id, ": ", word.text, " at ", word.begin, " s is listed twice");
+  }
 }
 
 std::vector<TimedWord> ReferenceMarks::of(const std::string& id) const {
@@ -98,11 +110,11 @@ std::vector<TimedWord> ReferenceMarks::of(const std::string& id) const {
       marks.push_back(it->second);
     }
     CENTROID_CHECK(!marks.empty(), path_, ": no line for the recording ", id);
-  } else if (const fs::path lab = fs::path(path_) / (id + ".lab"); fs::exists(lab)) {
+  } else if (const fs::path lab = fs::path(path_) / (file_name(id) + ".lab"); fs::exists(lab)) {
     marks = read_lab(lab.string());
   } else {
-    const std::string file = (fs::path(path_) / (id + ".TextGrid")).string();
-    CENTROID_CHECK(fs::exists(file), path_, ": expected ", id, ".lab or ", id,
+    const std::string file = (fs::path(path_) / (file_name(id) + ".TextGrid")).string();
+    CENTROID_CHECK(fs::exists(file), path_, ": expected ", file_name(id), ".lab or ", file_name(id),
                    ".TextGrid, found neither");
     const TextGrid grid = read_textgrid(file);
     const Tier* tier = grid.find(tier_);

@@ -16,6 +16,9 @@ struct BoundaryStats {
 };
 BoundaryStats summarise(std::vector<double> errors);
 
+/// An utterance's id as the name of a file in one folder: `_` for each slash.
+std::string file_name(std::string id);
+
 /// Begins and ends of the symbols that occur in both, compared.
 struct BoundaryErrors {
   std::vector<double> begins, ends;  ///< of a matched symbol: its time minus the reference's, s

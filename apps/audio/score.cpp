@@ -21,6 +21,10 @@ std::vector<AlignedPair> align(const std::vector<std::string>& ref,
   const int64_t substitute = costs.substitution * kUnit + costs.fewest_substitutions;
   const int64_t remove = costs.deletion * kUnit, insert = costs.insertion * kUnit;
   const size_t n = ref.size(), m = hyp.size(), stride = m + 1;
+  constexpr size_t kMost = size_t{1} << 32;  // bytes of the table
+  CENTROID_CHECK(n < kMost / stride,
+                 "align: expected transcripts of some ten thousand symbols, got ", n, " and ", m,
+                 " (cut the recording into utterances)");
   // step(i, j): the last edit of the best alignment of the first i and j symbols.
   std::vector<Edit> steps((n + 1) * stride, Edit::insertion);
   std::vector<int64_t> previous(stride), row(stride);

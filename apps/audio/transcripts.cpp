@@ -59,17 +59,24 @@ struct Header {
   int id = 0, text = 1, speaker = -1;
   bool found = false;
 
-  explicit Header(const std::string& line) {
+  Header(const std::string& line, const std::string& place) {
     const auto find = [columns = columns_of(line)](std::initializer_list<const char*> names) {
-      const auto at = std::find_if(columns.begin(), columns.end(), [&](const std::string& column) {
-        return std::find(names.begin(), names.end(), lowercase(column)) != names.end();
-      });
-      return at == columns.end() ? -1 : static_cast<int>(at - columns.begin());
+      std::vector<int> at;
+      for (size_t i = 0; i < columns.size(); ++i) {
+        const auto name = std::find(names.begin(), names.end(), lowercase(columns[i]));
+        if (name != names.end()) at.push_back(static_cast<int>(i));
+      }
+      return at;
     };
-    const int ids = find({"id", "utt", "utt_id", "utterance", "utterance_id"});
-    const int texts = find({"text", "transcript", "transcription", "sentence", "words", "phones"});
-    found = ids >= 0 && texts >= 0;
-    if (found) id = ids, text = texts, speaker = find({"speaker", "speaker_id", "client_id"});
+    const auto ids = find({"id", "utt", "utt_id", "utterance", "utterance_id"});
+    const auto texts = find({"text", "transcript", "transcription", "sentence", "words", "phones"});
+    const auto speakers = find({"speaker", "speaker_id", "client_id"});
+    found = !ids.empty() && !texts.empty();
+    if (!found) return;
+    CENTROID_CHECK(
+        std::max({ids.size(), texts.size(), speakers.size()}) == 1, place,
+        ": expected a header with one column each for id, text and speaker, got: ", line);
+    id = ids[0], text = texts[0], speaker = speakers.empty() ? -1 : speakers[0];
   }
 };
 
@@ -89,7 +96,8 @@ TranscriptFormat detect(const std::vector<Line>& lines, const std::string& name)
   CENTROID_CHECK(2 * trn <= lines.size() - comments, name, ":", other->number,
                  ": expected `words (id)` as in most lines of this file, got '", other->text,
                  "' (name the format if it is another one)");
-  const bool table = Header(lines[0].text).found || tabs == lines.size();
+  const bool table =
+      Header(lines[0].text, concat(name, ":", lines[0].number)).found || tabs == lines.size();
   return table ? TranscriptFormat::tsv : TranscriptFormat::kaldi;
 }
 
@@ -180,7 +188,7 @@ Transcripts parse_transcripts(std::string_view bytes, const std::string& name,
   Transcripts out;
   out.name = name;
   out.format = format ? *format : detect(lines, name);
-  const Header header(lines[0].text);
+  const Header header(lines[0].text, concat(name, ":", lines[0].number));
   for (size_t i = 0; i < lines.size(); ++i) {
     if (out.format == TranscriptFormat::trn && is_comment(lines[i])) continue;
     if (out.format == TranscriptFormat::tsv && i == 0 && header.found) continue;

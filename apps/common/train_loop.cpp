@@ -466,6 +466,8 @@ TrainResult train(const TrainTask& task, const TrainOptions& options, const RunF
                  "train: expected a model and a function for the loss");
   CENTROID_CHECK(!task.position == !task.seek,
                  "train: expected both `position` and `seek` or none");
+  CENTROID_CHECK(options.early_stop == 0 || options.eval_every > 0,
+                 "train: --early-stop: expected --eval-every above 0");
   CENTROID_CHECK(task.evaluate ||
                      (options.early_stop == 0 && options.keep_last == 0 && options.keep_best == 0),
                  "train: --early-stop, --keep-last and --keep-best: expected evaluations, got a "

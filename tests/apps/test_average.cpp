@@ -93,6 +93,8 @@ TEST_CASE("asr average refuses what cannot be averaged", "[average][cli]") {
   CHECK_THAT(refused({"--run", folder, "--best", "9"}), Contains("expected at least 9 kept"));
   CHECK_THAT(refused({"--run", dir.path().string(), "--best", "1"}), Contains("found 0"));
   CHECK_THAT(refused({folder + "/best.safetensors", "--best", "1"}), Contains("--run"));
+  CHECK_THAT(refused({folder + "/best.safetensors", folder + "/best.safetensors"}),
+             Contains("expected each checkpoint once"));
   nn::Checkpoint other = nn::load_checkpoint(folder + "/best.safetensors");
   other.texts["vocab"] = "{}";
   nn::save_checkpoint(dir / "other", other);

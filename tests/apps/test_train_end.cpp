@@ -124,6 +124,14 @@ TEST_CASE("checkpoints of the best and the latest evaluations are kept, and no m
   CHECK(read_kept_checkpoints(temp / "run").empty());
 }
 
+TEST_CASE("stopping early needs evaluations", "[train]") {
+  TempDir temp;
+  Scripted run({1});
+  run.options.early_stop = 1;
+  run.options.eval_every = 0;
+  CHECK_THROWS_WITH(run.go({temp / "run", "", false}), Contains("expected --eval-every above 0"));
+}
+
 TEST_CASE("a killed run keeps what an uninterrupted one keeps", "[train]") {
   TempDir temp;
   const int64_t killed_at = GENERATE(3, 5, 6, 7);

@@ -56,6 +56,8 @@ TEST_CASE("Transcripts that are unclear are refused with file and line", "[score
   CHECK_THAT(refused("u\ta\tb\n"), Contains("file:1: expected 2 columns"));
   CHECK_THAT(refused("\ta\n"), Contains("file:1: expected the id of an utterance"));
   CHECK_THAT(refused("id\ttext\nu\n"), Contains("file:2: expected at least 2 columns"));
+  CHECK_THAT(refused("id\ttext\tid\nu\ta\tv\n"),
+             Contains("file:1: expected a header with one column each"));
   CHECK_THAT(refused("{\"id\":\"u\"}"), Contains("file:1: expected a text or phones"));
   CHECK_THAT(refused("{\"text\":\"u\"}"), Contains("file:1: expected the id"));
   CHECK_THAT(refused("{\"id\":1,\"text\":\"u\"}"), Contains("file:1: id: expected a string"));
