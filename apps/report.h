@@ -59,9 +59,9 @@ inline const std::vector<Variant> kScalingVariants = {
     {"improved-clustered-100", "improved-clustered:clusters=100,bits=63,iterations=10,topk=32"},
     {"reformer-1", "reformer:rounds=1"},
     {"reformer-4", "reformer:rounds=4"}};
-inline const std::vector<int64_t> kScalingLengths = {512,  1024,  2048,  4096,
-                                                     8192, 16384, 32768, 65536};
-inline constexpr int64_t kLongestFull = 8192;  ///< beyond, full attention takes too long
+inline const std::vector<int64_t> kScalingLengths = {128,  256,  512,   1024,  2048,
+                                                     4096, 8192, 16384, 32768, 65536};
+inline constexpr int64_t kLongestTurn = 8192;  ///< beyond, full attention is timed alone and once
 
 /// Attention with one number that is varied: `option` in its text, `letter` in cell ids.
 struct CopyFamily {
