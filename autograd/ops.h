@@ -125,7 +125,8 @@ Attended gathered_attention(const Tensor& q, const Tensor& extra, const Tensor& 
                             const WeightDropout& dropout = {},
                             const WeightDropout& extra_dropout = {}, bool partly = false);
 /// Attention over disjoint sets of keys together, from that over each: `out` and `lse`. A set with
-/// sign -1 is taken away: it must be part of the others. `signs` empty: all are added.
+/// sign -1 is taken away from the first, of which it must be part; where that leaves no more than
+/// the rounding of their sums, nothing is left of the first. `signs` empty: all are added.
 Attended merge_attention(const std::vector<Attended>& parts, const std::vector<double>& signs = {});
 /// top_mass[g] top[l] + out_of_group[g] - mass[g] top_of_group[g] for each query l of cluster g, 0
 /// for those in none. top (B, H, L, D), masses (B, H, K), the others (B, H, K, D).

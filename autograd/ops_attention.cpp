@@ -100,6 +100,8 @@ Attended merge_attention(const std::vector<Attended>& parts, const std::vector<d
   CENTROID_CHECK(!parts.empty(), "merge_attention: expected at least one part");
   CENTROID_CHECK(signs.empty() || signs.size() == parts.size(), "merge_attention: expected ",
                  parts.size(), " signs, got ", signs.size());
+  CENTROID_CHECK(signs.empty() || signs[0] > 0,
+                 "merge_attention: signs: nothing can be taken away before the first part");
   const Shape shape = parts[0].out.shape();  // (B, H, L, D)
   std::vector<Tensor> outs, lses;
   for (const Attended& part : parts) {

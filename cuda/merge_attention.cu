@@ -8,6 +8,7 @@
 #include "cuda/group_items.cuh"
 #include "cuda/reduce.cuh"
 #include "tensor/math.h"
+#include "tensor/merge.h"
 
 namespace centroid::cuda {
 namespace {
@@ -84,47 +85,53 @@ struct Merge {
   int64_t rows;
 };
 
+// Row r, of whose part 0 the share `left` remains after taking away.
 template <typename T>
-CENTROID_DEVICE T largest_of_parts(const Merge<T>& m, int64_t r) {
-  T top = -INFINITY;
-  for (int n = 0; n < m.parts; ++n) {
-    const T lse = m.lses[n * m.rows + r];
-    top = top < lse ? lse : top;
-  }
-  return top;
-}
+struct MergeRow {
+  const Merge<T>& m;
+  int64_t r;
+  T left = share_left(m.lses, m.signs, m.parts, m.rows, r);
 
-// out = sum_n share_n out_n / sum_n share_n with share_n = signs_n e^(lse_n - top). Rounding must
-// not turn what is left after taking away negative.
+  CENTROID_DEVICE bool counts(int n) const { return left != 0 || (n > 0 && m.signs[n] > 0); }
+  CENTROID_DEVICE T largest() const {
+    T top = -INFINITY;
+    for (int n = 0; n < m.parts; ++n) {
+      const T lse = m.lses[n * m.rows + r];
+      if (m.signs[n] > 0 && counts(n)) top = top < lse ? lse : top;
+    }
+    return top;
+  }
+  // signs_n e^(lse_n - top)
+  CENTROID_DEVICE T share(int n, T top) const {
+    if (top == -INFINITY || !counts(n)) return 0;
+    return static_cast<T>(m.signs[n]) * math::exp(m.lses[n * m.rows + r] - top);
+  }
+  CENTROID_DEVICE T sum(T top) const {
+    T total = 0;
+    for (int n = 0; n < m.parts; ++n) {
+      if (m.signs[n] > 0) total += (n == 0 ? left : T(1)) * share(n, top);
+    }
+    return total;
+  }
+};
+
+// out = sum_n share_n out_n / sum with share_n = signs_n e^(lse_n - top).
 template <typename T, int kWide>
 __global__ void __launch_bounds__(kMergeThreads, 3)
     merge_forward(Merge<T> m, Bands bands, T* out, T* lse) {
   using Numbers = Vector<T, kWide>;
   const int64_t r = int64_t{blockIdx.x} * bands.per_block() + bands.band();
   if (r >= m.rows) return;
-  const T top = largest_of_parts(m, r);
-  T sum = 0;
+  const MergeRow<T> row{m, r};
+  const T top = row.largest(), sum = row.sum(top);
   for (int c = bands.lane() * kWide; c < m.width; c += bands.lanes * kWide) {
-    Numbers total;
-    sum = 0;
-    for (int n = 0; n < m.parts; ++n) {
-      const int64_t at = n * m.rows + r;
-      const T share = static_cast<T>(m.signs[n]) * math::exp(m.lses[at] - top);
-      sum += share;
-      total.add(share, Numbers::load(m.outs + at * m.width + c));
-    }
-    const bool empty = top == -INFINITY || sum <= 0;
     Numbers y;
-    if (!empty) y.add(1 / sum, total);
+    for (int n = 0; n < m.parts && top != -INFINITY; ++n) {
+      y.add(row.share(n, top) / sum, Numbers::load(m.outs + (n * m.rows + r) * m.width + c));
+    }
     y.store(out + r * m.width + c);
   }
-  if (bands.lane() != 0) return;
-  if (m.width == 0) {
-    for (int n = 0; n < m.parts; ++n) {
-      sum += static_cast<T>(m.signs[n]) * math::exp(m.lses[n * m.rows + r] - top);
-    }
-  }
-  lse[r] = top == -INFINITY || sum <= 0 ? -INFINITY : top + math::log(sum);
+  if (bands.lane() == 0) lse[r] = top == -INFINITY ? top : top + math::log(sum);
 }
 
 // The derivation is at tensor/cpu/attention/merge.cpp.
@@ -143,12 +150,11 @@ __global__ void __launch_bounds__(kMergeThreads, 3)
   }
   base = bands.sum(base) - (exists && dlse ? dlse[r] : T(0));
   const T log_sum = exists ? lse[r] : T(0);
+  const MergeRow<T> row{m, exists ? r : 0};
   for (int n = 0; n < m.parts; ++n) {
     const int64_t at = n * m.rows + r;
-    T share = 0, product = 0;
-    if (exists && log_sum != -INFINITY) {
-      share = static_cast<T>(m.signs[n]) * math::exp(m.lses[at] - log_sum);
-    }
+    const T share = exists ? row.share(n, log_sum) : T(0);
+    T product = 0;
     for (int c = bands.lane() * kWide; c < width; c += step) {
       const Numbers y = Numbers::load(dy + c);
       product += y.dot(Numbers::load(m.outs + at * m.width + c));

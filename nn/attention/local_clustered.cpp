@@ -6,7 +6,8 @@
 //
 // The far part is the mean's attention to all keys, computed once per cluster, less its attention
 // to the keys in the query's window: a second windowed attention, with the mean in the query's
-// place. All three are merged by their log-sum-exps.
+// place. All three are merged by their log-sum-exps. Where the mean has next to no weight outside
+// of the window, less than the difference's rounding, the query attends to its window alone.
 #include "nn/attention/common.h"
 
 namespace centroid::nn {
@@ -41,7 +42,7 @@ class LocalClustered : public Attention {
     window.end = raw::add(at, static_cast<double>(window_ + 1));
     const Attended near = tile_attention(q, k, v, window, scale, weight_dropout(dropout_, input));
     const Attended taken = tile_attention(group_broadcast(means, clusters), k, v, window, scale);
-    return merge_attention({near, all, taken}, {1, 1, -1}).out;
+    return merge_attention({all, near, taken}, {1, 1, -1}).out;
   }
 
   Capabilities capabilities() const override {

@@ -301,6 +301,38 @@ TEST_CASE("parts of the keys merged are all of them, and a part can be taken awa
   CHECK(mismatch(nothing.lse, none.lse, 0, 0) == "");
 }
 
+TEMPLATE_TEST_CASE("where only rounding is left of a part, the others are as without it", "", float,
+                   double) {
+  constexpr DType kType = dtype_of<TestType>();
+  Rng data(3);
+  const auto attended = [&](double lse, uint64_t seed) {
+    Attended part;
+    part.out = param({1, 2, 3, 4}, -2, 2, seed).detach();
+    part.lse = full({1, 2, 3}, lse, DType::f64);
+    for (Tensor* x : {&part.out, &part.lse}) {
+      *x = raw::cast(*x, kType).set_requires_grad();
+    }
+    return part;
+  };
+  const double unit = std::numeric_limits<TestType>::epsilon();
+  for (const double above : {0.0, 3.0, -5.0}) {  // the lse of what is taken, in roundings of `all`
+    const Attended all = attended(20, 1), near = attended(-30, 2);
+    const Attended taken = attended(20 * (1 + above * unit), 3);
+    const Attended y = merge_attention({all, near, taken}, {1, 1, -1});
+    CHECK(mismatch(y.out.detach(), near.out.detach(), 4 * unit, 0) == "");
+    CHECK(mismatch(y.lse.detach(), near.lse.detach(), 0, 0) == "");
+    backward(sum(y.out) + sum(y.lse));
+    for (const Attended& part : {all, taken}) {
+      CHECK(mismatch(part.out.grad(), zeros(part.out.shape(), kType), 0, 0) == "");
+      CHECK(mismatch(part.lse.grad(), zeros(part.lse.shape(), kType), 0, 0) == "");
+    }
+    CHECK(mismatch(near.out.grad(), full(near.out.shape(), 1, kType), 4 * unit, 0) == "");
+  }
+  // One hundredth of it is left: more than enough.
+  const Attended y = merge_attention({attended(20, 1), attended(20 + std::log(0.99), 3)}, {1, -1});
+  CHECK(mismatch(y.lse.detach(), full({1, 2, 3}, 20 + std::log(0.01), kType), 2e3 * unit, 0) == "");
+}
+
 TEST_CASE("merge_attention explains parts that do not fit") {
   const Tensor out = zeros({1, 2, 3, 4}), lse = zeros({1, 2, 3});
   const Attended a{out, lse, {}, {}, {}, {}};
@@ -308,6 +340,10 @@ TEST_CASE("merge_attention explains parts that do not fit") {
   using Catch::Matchers::Contains;
   CHECK_THAT(error_of([&] { merge_attention({}); }), Contains("expected at least one part"));
   CHECK_THAT(error_of([&] { merge_attention({a, a}, {1}); }), Contains("expected 2 signs, got 1"));
+  CHECK_THAT(error_of([&] {
+               merge_attention({a, a}, {-1, 1});
+             }),
+             Contains("nothing can be taken away before the first part"));
   CHECK_THAT(error_of([&] {
                merge_attention({a, b});
              }),

@@ -107,18 +107,20 @@ TEST_CASE("cuda: merging takes parts away again") {
   Rng rng(2, "merge");
   Tensors x = merge_problem(3, 40, 12, rng);
   x[2] = from_vector(std::vector<double>{1, 1, -1}, {3});
-  // What is left: a little, exactly nothing, and less than nothing.
+  // What is left of part 0: exactly nothing, less than nothing, all; and a little. Part 1 may be
+  // far below the rounding of part 0, or have no keys.
   for (int64_t r = 0; r < 40; ++r) {
     double* lse = x[1].data<double>() + r;
-    lse[0] = r % 4 == 1 ? -kInf : 0.5;
-    lse[40] = 0.01 * static_cast<double>(r);
-    lse[80] = r % 4 == 2 ? lse[40] + 3 : r % 4 == 3 ? -kInf : lse[40];
+    lse[0] = 0.01 * static_cast<double>(r);
+    lse[40] = r % 4 == 1 ? -kInf : r % 8 == 4 ? -40 : 0.5;
+    lse[80] = r % 4 == 2 ? lse[0] + 3 : r % 4 == 3 ? -kInf : lse[0] - (r % 8 == 5 ? 0.5 : 0);
   }
   const auto f = [](const Tensors& y) { return merge(y, true); };
   CHECK(disagreement(f, x) == "");
   const Tensor lse = f(moved(with_floats(x, DType::f32), kCuda))[1];
   CHECK(doubles(lse)[1] == -kInf);
-  CHECK(doubles(lse)[2] == -kInf);
+  CHECK(doubles(lse)[2] == 0.5);
+  CHECK(doubles(lse)[4] == -40);
 }
 
 TEST_CASE("cuda: merging passes NaN on to its row alone") {

@@ -3,6 +3,7 @@
 
 #include "tensor/cpu/attention/visible.h"
 #include "tensor/cpu/rows.h"
+#include "tensor/merge.h"
 #include "tensor/parallel.h"
 
 namespace centroid::cpu {
@@ -11,21 +12,22 @@ namespace {
 constexpr int64_t kAhead = 4;  // rows that are asked for in advance
 
 // log sum_n signs_n e^(lse_n) of row r, and the shares signs_n e^(lse_n - lse) of the parts; 0 for
-// those without keys. Rounding must not turn what is left after taking away negative.
+// those without keys, and for part 0 and what is taken from it where only rounding is left.
 template <typename T>
 T shares_of(const Tensor& lses, const double* signs, int64_t r, T* shares) {
   constexpr T kInf = std::numeric_limits<T>::infinity();
   const int64_t parts = lses.size(0), rows = lses.size(1);
+  const T left = share_left(lses.data<T>(), signs, parts, rows, r);
   T top = -kInf, sum = 0;
-  for (int64_t n = 0; n < parts; ++n) top = std::max(top, lses.data<T>()[n * rows + r]);
-  for (int64_t n = 0; n < parts; ++n) {
-    const T size = top == -kInf ? T(0) : std::exp(lses.data<T>()[n * rows + r] - top);
-    shares[n] = static_cast<T>(signs[n]) * size;
-    sum += shares[n];
+  for (int64_t n = left == 0; n < parts; ++n) {
+    if (signs[n] > 0) top = std::max(top, lses.data<T>()[n * rows + r]);
   }
-  if (sum <= 0) {
-    std::fill_n(shares, parts, T(0));
-    return -kInf;
+  std::fill_n(shares, parts, T(0));
+  if (top == -kInf) return top;
+  for (int64_t n = 0; n < parts; ++n) {
+    if (left == 0 && (n == 0 || signs[n] < 0)) continue;
+    shares[n] = static_cast<T>(signs[n]) * std::exp(lses.data<T>()[n * rows + r] - top);
+    if (signs[n] > 0) sum += n == 0 ? left * shares[0] : shares[n];
   }
   for (int64_t n = 0; n < parts; ++n) shares[n] /= sum;
   return top + std::log(sum);
@@ -63,14 +65,17 @@ void merge_attention_backward(const Tensor& outs, const Tensor& lses, const Tens
     parallel_for(0, rows, row_grain(width * parts), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const T log_sum = lse.data<T>()[r];
+        const double* sign = signs.data<double>();
+        const T left = share_left(lses.data<T>(), sign, parts, rows, r);
         const T* __restrict dy = dout.data<T>() + r * width;
         const T base = row_dot(dy, out.data<T>() + r * width, width) -
                        (dlse.defined() ? dlse.data<T>()[r] : T(0));
         for (int64_t n = 0; n < parts; ++n) {
           const int64_t at = n * rows + r;
-          const bool empty = log_sum == -std::numeric_limits<T>::infinity();
+          const bool empty = log_sum == -std::numeric_limits<T>::infinity() ||
+                             (left == 0 && (n == 0 || sign[n] < 0));
           const T size = empty ? T(0) : std::exp(lses.data<T>()[at] - log_sum);
-          const T share = static_cast<T>(signs.data<double>()[n]) * size;
+          const T share = static_cast<T>(sign[n]) * size;
           T* __restrict dx = douts.data<T>() + at * width;
           for (int64_t d = 0; d < width; ++d) dx[d] = share * dy[d];
           dlses.data<T>()[at] = share * (row_dot(dy, outs.data<T>() + at * width, width) - base);
