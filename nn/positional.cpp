@@ -62,12 +62,11 @@ Tensor rotary_angles(int64_t time, int64_t head_size, double base, int64_t first
 Tensor PositionTable::rows(int64_t first, int64_t time, Device device, DType dtype) const {
   std::lock_guard lock(mutex_);
   const int64_t end = first + time;
-  const bool fits = table_.defined() && table_.size(0) >= end && table_.device() == device &&
-                    table_.dtype() == dtype;
-  if (!fits) {
-    // Twice as many as before: generation asks for one position more at each step.
-    const int64_t known = table_.defined() ? 2 * table_.size(0) : 0;
-    table_ = raw::cast(make_(std::max(end, known), device), dtype);
+  const int64_t known = table_.defined() ? table_.size(0) : 0;
+  if (known < end || table_.device() != device || table_.dtype() != dtype) {
+    // Longer: twice as long, as generation asks for one position more at each step.
+    const int64_t wanted = known < end ? std::max(end, 2 * known) : known;
+    table_ = raw::cast(make_(wanted, device), dtype);
   }
   return raw::slice(table_, 0, first, end);
 }

@@ -49,6 +49,21 @@ TEST_CASE("positional encodings add their table, and only that") {
   CHECK(PositionalEncoding(Positions::sinusoidal, 4, 8, rng).forward(wide).dtype() == DType::f64);
 }
 
+TEST_CASE("a table of positions grows with what is asked for, not with changes of dtype") {
+  int64_t most = 0;
+  const PositionTable table([&](int64_t time, Device device) {
+    most = std::max(most, time);
+    return sinusoidal_positions(time, 4, 0, device);
+  });
+  for (int i = 0; i < 6; ++i) {
+    const DType dtype = i % 2 == 0 ? DType::f32 : DType::f64;
+    CHECK(same_bits(table.rows(2, 3, {}, dtype), raw::cast(sinusoidal_positions(3, 4, 2), dtype)));
+  }
+  CHECK(most == 5);
+  table.rows(5, 1, {}, DType::f32);
+  CHECK(most == 10);
+}
+
 TEST_CASE("learned positions receive gradients and end at their maximum") {
   Rng rng(2);
   const PositionalEncoding learned(Positions::learned, 4, 6, rng);
