@@ -95,16 +95,26 @@ struct Generation {
   int64_t tokens = 0;            ///< symbols that went through the model, those of `0 w 0` included
   double seconds = 0;            ///< of all steps
   /// Largest difference between a logit of a step and the same one of `Model::forward` over the
-  /// whole sequence, relative to the largest logit; 0 if not compared.
+  /// whole sequence, both in f64, relative to the largest logit; 0 if not compared.
   double difference = 0;
+  /// The same in f32, in which the numbers above were made; and how many symbols are more than
+  /// `kAgreement` apart in it. They may be where attention makes choices (`chooses`): rounding can
+  /// decide a top key or a bit of a hash otherwise in the one than in the other.
+  double difference_f32 = 0;
+  int64_t apart = 0;
+  bool chooses = false;
   double accuracy() const { return static_cast<double>(right) / static_cast<double>(asked); }
   double tokens_per_second() const { return static_cast<double>(tokens) / seconds; }
 };
 
+/// Logits of f32 that are sums in different orders agree within this share of the largest.
+constexpr double kAgreement = 1e-4;
+
 /// Lets a causal model write: it reads `0 w 0` and then, as each next symbol, the one it found most
 /// likely. The sequences are those of `evaluate` with the same arguments. With `compare`, the
 /// logits of all steps are compared with those of one forward pass, outside of the time that is
-/// measured. Throws for models of the masked task.
+/// measured, also with the model in f64: there rounding is too small to meet a choice. Throws for
+/// models of the masked task.
 Generation generate(Model& model, const TaskOptions& task, int64_t items, int64_t batches,
                     const Rng& rng, bool compare, Device device = {});
 
