@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -43,6 +44,29 @@ struct RowError {
       max = std::max(max, distance);
     }
   }
+  void add(const RowError& more) {
+    sum += more.sum;
+    max = std::max(max, more.max);
+    rows += more.rows;
+  }
+  void write(nlohmann::ordered_json& to) const {
+    to["rows"] = rows;
+    to["row_error_mean"] = mean();
+    to["row_error_max"] = max;
+  }
+};
+
+// Of one variant: in all, and matrix by matrix.
+struct VariantError {
+  RowError all;
+  nlohmann::ordered_json by_matrix = nlohmann::ordered_json::array();
+
+  void add(int64_t layer, int64_t head, const RowError& error) {
+    all.add(error);
+    nlohmann::ordered_json matrix{{"layer", layer}, {"head", head}};
+    error.write(matrix);
+    by_matrix.push_back(std::move(matrix));
+  }
 };
 
 struct MapCommand {
@@ -53,7 +77,7 @@ struct MapCommand {
   CopyMapOptions copy;
 
   void run() const;
-  void report(const std::vector<std::string>& names, const std::vector<RowError>& errors,
+  void report(const std::vector<std::string>& names, const std::vector<VariantError>& errors,
               size_t matrices) const;
 };
 
@@ -129,7 +153,8 @@ std::vector<int64_t> chosen(const std::vector<int64_t>& wanted, int64_t count, c
   return result;
 }
 
-HeatmapSpec cell(const MapSource& source, const Tensor& weights, const std::string& title) {
+HeatmapSpec cell(const MapSource& source, const Tensor& weights, const RowError& error,
+                 const std::string& title) {
   HeatmapSpec spec;
   const Tensor matrix = raw::cast(weights, DType::f32);
   spec.title = title;
@@ -137,6 +162,11 @@ HeatmapSpec cell(const MapSource& source, const Tensor& weights, const std::stri
   spec.columns = matrix.size(1);
   spec.values = matrix.to_vector<float>();
   spec.x_label = source.x_label;
+  if (error.max > 0) {
+    char text[48];  // the mean over the rows
+    std::snprintf(text, sizeof text, "; %.2g from full", error.mean());
+    spec.x_label += text;
+  }
   spec.y_label = source.y_label;
   spec.x_step = spec.y_step = source.step;
   spec.row_tokens = spec.column_tokens = source.tokens;
@@ -155,15 +185,17 @@ void MapCommand::run() const {
   const std::vector<std::string> names =
       attention.empty() ? std::vector<std::string>{"as trained"} : attention;
   std::vector<HeatmapSpec> cells;
-  std::vector<RowError> errors(names.size());
+  std::vector<VariantError> errors(names.size());
   const auto head_list = chosen(heads, seen[0].full.size(0), "head");
   for (int64_t layer : chosen(layers, static_cast<int64_t>(seen.size()), "layer")) {
     for (int64_t head : head_list) {
       const std::string place = concat("layer ", layer, ", head ", head);
       for (size_t i = 0; i < names.size(); ++i) {
         const Tensor weights = raw::select(seen[layer].weights[i], 0, head);
-        errors[i].add(weights, raw::select(seen[layer].full, 0, head));
-        cells.push_back(cell(source, weights, names.size() > 1 ? names[i] : place));
+        RowError error;
+        error.add(weights, raw::select(seen[layer].full, 0, head));
+        errors[i].add(layer, head, error);
+        cells.push_back(cell(source, weights, error, names.size() > 1 ? names[i] : place));
         if (names.size() == 1) continue;
         cells.back().y_label = concat(place, ": ", source.y_label);
         cells.back().width = cells.back().height = 300;  // room for the variant's name
@@ -175,14 +207,14 @@ void MapCommand::run() const {
   report(names, errors, cells.size());
 }
 
-void MapCommand::report(const std::vector<std::string>& names, const std::vector<RowError>& errors,
-                        size_t matrices) const {
+void MapCommand::report(const std::vector<std::string>& names,
+                        const std::vector<VariantError>& errors, size_t matrices) const {
   nlohmann::ordered_json result{{"picture", out}, {"matrices", matrices}};
   for (size_t i = 0; i < names.size(); ++i) {
-    result["variants"].push_back({{"attention", names[i]},
-                                  {"rows", errors[i].rows},
-                                  {"row_error_mean", errors[i].mean()},
-                                  {"row_error_max", errors[i].max}});
+    nlohmann::ordered_json variant{{"attention", names[i]}};
+    errors[i].all.write(variant);
+    variant["by_matrix"] = errors[i].by_matrix;
+    result["variants"].push_back(std::move(variant));
   }
   if (common.json) {
     std::cout << result.dump() << "\n";
@@ -190,12 +222,13 @@ void MapCommand::report(const std::vector<std::string>& names, const std::vector
   }
   std::cout << out << ": " << matrices << " attention matrices, layers from top to bottom\n";
   for (size_t i = 0; i < names.size(); ++i) {
-    if (errors[i].max == 0) {
+    const RowError& error = errors[i].all;
+    if (error.max == 0) {
       std::cout << names[i] << ": the rows of full attention\n";
       continue;
     }
-    std::cout << names[i] << ": rows differ from full attention by " << errors[i].mean()
-              << " (l1, mean of " << errors[i].rows << "), at most by " << errors[i].max << "\n";
+    std::cout << names[i] << ": rows differ from full attention by " << error.mean()
+              << " (l1, mean of " << error.rows << "), at most by " << error.max << "\n";
   }
 }
 

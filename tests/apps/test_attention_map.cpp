@@ -52,6 +52,15 @@ TEST_CASE("attention-map compares variants on the same queries and keys", "[atte
     CHECK(v.at("rows") == 24 * 2 * 4);
     CHECK(v.at("row_error_max").get<double>() >= v.at("row_error_mean").get<double>());
     CHECK(v.at("row_error_max").get<double>() < 2.0001);  // two distributions
+    double sum = 0;
+    for (const json& matrix : v.at("by_matrix")) {
+      CHECK(matrix.at("rows") == 24);
+      sum += matrix.at("row_error_mean").get<double>();
+    }
+    REQUIRE(v.at("by_matrix").size() == 2 * 4);
+    CHECK(v.at("by_matrix")[5].at("layer") == 1);
+    CHECK(v.at("by_matrix")[5].at("head") == 1);
+    CHECK(sum / 8 == Approx(v.at("row_error_mean").get<double>()));
   }
   CHECK(mean(0) == 0);
   CHECK(mean(1) > 1e-3);
