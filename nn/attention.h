@@ -11,7 +11,9 @@
 
 namespace centroid::nn {
 
-/// Discrete choices of one attention call by name (labels, counts, top-k indices, buckets, ...).
+/// Discrete choices of one attention call by name (labels, top-k indices, buckets, ...), and what
+/// follows from them where a variant has it: `counts`, how many queries are in each cluster, and
+/// `mass`, the share of a mean's weight on its top keys (a choice where it is frozen).
 using Choices = std::map<std::string, Tensor>;
 
 struct AttentionInput {

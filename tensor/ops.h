@@ -258,8 +258,12 @@ GrowingMeans growing_means(int64_t batch, int64_t heads, int64_t clusters, Devic
 Clusters nearest_learnt(const Tensor& codes, const GrowingMeans& means);
 /// Adds a block's codes (B, H, n) to `means`; returns the clusters they joined.
 Clusters learn_block(const Tensor& codes, const GrowingMeans& means, int64_t iterations);
-/// The same structure from labels in [-1, count).
+/// The same structure from labels in [-1, count), which is checked: the device is waited for.
 Clusters clusters_of_labels(const Tensor& labels, int64_t count);
+/// Without a look at the values, for labels that cannot be others.
+Clusters clusters_of_valid_labels(const Tensor& labels, int64_t count);
+/// Throws for options out of range.
+void check_options(const ClusterOptions& options);
 /// x (B, H, L, E) -> sum or mean per group (B, H, G, E).
 Tensor group_sum(const Tensor& x, const Clusters& clusters, bool mean = false);
 /// y (B, H, G, E) -> (B, H, L, E) in (B, L, H, E) memory: each query its group's row, divided by

@@ -12,18 +12,6 @@ namespace {
 
 constexpr int64_t kBits = 64;
 
-void check_options(const ClusterOptions& o) {
-  CENTROID_CHECK(o.clusters > 0 && (o.clusters < 1 || o.clusters == std::floor(o.clusters)) &&
-                     o.clusters < 1e9,
-                 "cluster_queries: clusters: expected a whole number, or a fraction of the length "
-                 "below 1, got ",
-                 o.clusters);
-  CENTROID_CHECK(o.bits >= 1 && o.bits <= kBits, "cluster_queries: bits: expected 1 to 64, got ",
-                 o.bits);
-  CENTROID_CHECK(o.iterations >= 1, "cluster_queries: iterations: expected at least 1, got ",
-                 o.iterations);
-}
-
 // All items are as long as the tensor where no lengths are given.
 Lengths filled(const Lengths& lengths, int64_t batch, int64_t n) {
   return lengths.empty() ? Lengths(std::vector<int64_t>(batch, n)) : lengths;
@@ -51,11 +39,27 @@ Tensor Clusters::counts() const {
 
 namespace centroid::raw {
 
+void check_options(const ClusterOptions& o) {
+  CENTROID_CHECK(o.clusters > 0 && (o.clusters < 1 || o.clusters == std::floor(o.clusters)) &&
+                     o.clusters < 1e9,
+                 "cluster_queries: clusters: expected a whole number, or a fraction of the length "
+                 "below 1, got ",
+                 o.clusters);
+  CENTROID_CHECK(o.bits >= 1 && o.bits <= kBits, "cluster_queries: bits: expected 1 to 64, got ",
+                 o.bits);
+  CENTROID_CHECK(o.iterations >= 1, "cluster_queries: iterations: expected at least 1, got ",
+                 o.iterations);
+}
+
 Lengths cluster_counts(const ClusterOptions& options, const Lengths& lengths) {
   check_options(options);
+  // 0.07 * 100 is 7.000000000000001: what rounding adds to a whole number must not count.
+  constexpr double kBelow = 1 - 1e-12;
   std::vector<int64_t> counts;
   for (const int64_t n : lengths.values()) {
-    const double wanted = options.clusters < 1 ? std::ceil(options.clusters * n) : options.clusters;
+    const double wanted = options.clusters < 1
+                              ? std::ceil(options.clusters * static_cast<double>(n) * kBelow)
+                              : options.clusters;
     counts.push_back(std::max<int64_t>(1, std::min<int64_t>(n, static_cast<int64_t>(wanted))));
   }
   return Lengths(std::move(counts));
@@ -160,6 +164,10 @@ Clusters clusters_of_labels(const Tensor& labels, int64_t count) {
                    "clusters_of_labels: labels: expected -1 to ", count - 1, ", got ", low, " to ",
                    high);
   }
+  return clusters_of_valid_labels(labels, count);
+}
+
+Clusters clusters_of_valid_labels(const Tensor& labels, int64_t count) {
   return grouped(contiguous(labels), count);
 }
 

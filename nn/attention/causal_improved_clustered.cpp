@@ -132,7 +132,7 @@ class CausalImprovedClustered : public Attention {
     });
     const Tensor joined = choice(input, "joined", [&] { return past.joined.labels; });
     if (past.seen.labels.defined()) return past;
-    return {raw::clusters_of_labels(seen, groups), raw::clusters_of_labels(joined, groups)};
+    return {clusters_of_choice(input, seen, groups), clusters_of_choice(input, joined, groups)};
   }
 
   Attended attend_past(const AttentionInput& input, double scale, Rng& rng) const {
@@ -160,8 +160,9 @@ class CausalImprovedClustered : public Attention {
     const Attended all = tile_attention(means, k, v, mask, scale, of_means,
                                         input.replay ? 0 : std::min(topk_, k.size(2)));
     const Tensor keys = choice(input, "topk", [&] { return all.top_keys; });
+    if (input.record) (*input.record)["counts"] = past.joined.counts();
     return look_back(q, k, v, means, all, keys, past.seen, scale, weight_dropout(dropout_, input),
-                     of_means);
+                     of_means, input.record);
   }
 
   // Attention of q to the past, by clusters `seen` with these means: `all` is what they see of it,
@@ -169,11 +170,12 @@ class CausalImprovedClustered : public Attention {
   static Attended look_back(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& means,
                             const Attended& all, const Tensor& keys, const Clusters& seen,
                             double scale, const WeightDropout& dropout,
-                            const WeightDropout& of_means) {
+                            const WeightDropout& of_means, Choices* record = nullptr) {
     const Attended top = gathered_attention(q, means, k, v, {seen.order, seen.offsets, keys},
                                             KeyRule::all, scale, dropout, of_means,
                                             /*partly=*/true);
     const Tensor mass = mass_of(top.extra_lse, all.lse);
+    if (record) (*record)["mass"] = mass.detach();
     Attended result;
     result.out = correct_rows(top.out, seen, mass, mass, top.extra_out, all.out);
     const Tensor rest = unsqueeze(log_mass_of(top.extra_lse, all.lse), -1);  // (B, H, G, 1)

@@ -58,10 +58,12 @@ inline std::vector<OptionSpec> cluster_option_specs(std::vector<OptionSpec> more
   return specs;
 }
 inline ClusterOptions cluster_options(const AttentionOptions& options) {
-  return {.clusters = options.number("clusters", 1e-6, 1e9),
-          .bits = options.integer("bits", 1, 64),
-          .iterations = options.integer("iterations", 1, 10000),
-          .bias = options.flag("hash_bias")};
+  const ClusterOptions result{.clusters = options.number("clusters", 1e-6, 1e9),
+                              .bits = options.integer("bits", 1, 64),
+                              .iterations = options.integer("iterations", 1, 10000),
+                              .bias = options.flag("hash_bias")};
+  raw::check_options(result);
+  return result;
 }
 
 /// Lengths of all queries, the whole tensor where none are given.
@@ -71,7 +73,15 @@ inline Lengths query_lengths(const AttentionInput& input) {
                                  : input.q_lengths;
 }
 
-/// The clusters of the queries: the choice "labels".
+/// The clusters with these labels. Only those that come from outside are checked, which waits for
+/// the device.
+inline Clusters clusters_of_choice(const AttentionInput& input, const Tensor& labels,
+                                   int64_t count) {
+  return input.replay ? raw::clusters_of_labels(labels, count)
+                      : raw::clusters_of_valid_labels(labels, count);
+}
+
+/// The clusters of the queries: the choice "labels"; records the "counts" of their members too.
 inline Clusters choose_clusters(const AttentionInput& input, const ClusterOptions& options,
                                 Rng& rng) {
   Clusters clusters;
@@ -79,8 +89,12 @@ inline Clusters choose_clusters(const AttentionInput& input, const ClusterOption
     clusters = raw::cluster_queries(input.q, input.q_lengths, options, rng);
     return clusters.labels;
   });
-  if (clusters.labels.defined()) return clusters;
-  return raw::clusters_of_labels(labels, raw::cluster_counts(options, query_lengths(input)).max());
+  if (!clusters.labels.defined()) {
+    const int64_t count = raw::cluster_counts(options, query_lengths(input)).max();
+    clusters = clusters_of_choice(input, labels, count);
+  }
+  if (input.record) (*input.record)["counts"] = clusters.counts();
+  return clusters;
 }
 
 /// part - whole of two log-sum-exps: the logarithm of the share of the weight that some keys hold;

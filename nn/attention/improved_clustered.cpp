@@ -46,6 +46,7 @@ class ImprovedClustered : public Attention {
                            scale, weight_dropout(dropout_, input), of_means,
                            /*partly=*/!input.q_lengths.empty());
     const Tensor mass = mass_of(top.extra_lse, all.lse);  // (B, H, K)
+    if (input.record) (*input.record)["mass"] = mass.detach();
     Tensor top_mass = mass;
     if (frozen_) {
       top_mass = raw::cast(choice(input, "mass", [&] { return mass.detach(); }), q.dtype());

@@ -30,7 +30,7 @@ class Multipole : public Attention {
     Rng rng = choice_stream(input, *this);
     const Tensor valid = lengths_i32(input.k_lengths, k.size(0), k.size(2), k.device());
     const Tensor labels = choice(input, "chunks", [&] { return chunk_labels(input, valid, rng); });
-    const Clusters chunks = raw::clusters_of_labels(labels, (k.size(2) + chunk_ - 1) / chunk_);
+    const Clusters chunks = clusters_of_choice(input, labels, (k.size(2) + chunk_ - 1) / chunk_);
     const Tensor lists = cut_into_chunks(chunks.order, valid, chunk_);  // (B, H, G, chunk)
 
     const Tensor sizes = raw::clamp(raw::cast(chunks.counts(), k.dtype()), 1, 1e9);
@@ -50,7 +50,7 @@ class Multipole : public Attention {
     std::vector<Attended> parts = {far};
     std::vector<double> signs = {1};
     for (int64_t r = 0; r < near; ++r) {
-      const Clusters by = raw::clusters_of_labels(raw::select(best, 3, r), chunks.count());
+      const Clusters by = clusters_of_choice(input, raw::select(best, 3, r), chunks.count());
       parts.push_back(gathered_attention(q, Tensor(), k, v, {by.order, by.offsets, lists},
                                          KeyRule::all, scale, {}, {}, /*partly=*/true));
       parts.push_back(gathered_attention(lifted, Tensor(), means, values,

@@ -35,10 +35,10 @@ class Reformer : public Attention {
     std::vector<Attended> rounds;
     for (int64_t r = 0; r < rounds_; ++r) {
       const Tensor labels = choice(input, concat("buckets", r), [&] { return hash(input, rng); });
-      rounds.push_back(gathered_attention(
-          q, Tensor(), k, input.v, neighbours(labels, input.q_lengths), KeyRule::not_itself,
-          attention_scale(temperature_, q), weight_dropout(dropout_, input), {},
-          /*partly=*/!input.q_lengths.empty()));
+      rounds.push_back(gathered_attention(q, Tensor(), k, input.v, neighbours(labels, input),
+                                          KeyRule::not_itself, attention_scale(temperature_, q),
+                                          weight_dropout(dropout_, input), {},
+                                          /*partly=*/!input.q_lengths.empty()));
     }
     if (rounds_ == 1) return rounds[0].out;
     if (!uniform_) return merge_attention(rounds).out;
@@ -70,10 +70,10 @@ class Reformer : public Attention {
   }
 
   // Chunks of the positions in order of their buckets, each with its own keys and those before.
-  Groups neighbours(const Tensor& labels, const Lengths& lengths) const {
+  Groups neighbours(const Tensor& labels, const AttentionInput& input) const {
     const int64_t batch = labels.size(0), heads = labels.size(1), n = labels.size(2);
-    const Tensor order = raw::clusters_of_labels(labels, buckets_).order;
-    const Tensor valid = lengths_i32(lengths, batch, n, labels.device());
+    const Tensor order = clusters_of_choice(input, labels, buckets_).order;
+    const Tensor valid = lengths_i32(input.q_lengths, batch, n, labels.device());
     const Tensor own = cut_into_chunks(order, valid, chunk_);
     const int64_t chunks = own.size(2);
     const Tensor before = raw::slice(raw::pad(own, 2, 1, 0, -1), 2, 0, chunks);

@@ -106,6 +106,9 @@ TEST_CASE("attention options: a wrong value names variant, option and range") {
   CHECK_THAT(problem("full:dropout=1.5"),
              Contains("attention full: option dropout: expected a number in [0, 0.99], got '1.5'"));
   CHECK_THAT(problem("full:dropout=nan"), Contains("got 'nan'"));
+  for (const char* name : {"clustered", "improved-clustered", "local-clustered"}) {
+    CHECK_THAT(problem(concat(name, ":clusters=2.5")), Contains("a fraction of the length"));
+  }
   CHECK_THAT(problem("full:dropout=0.1x"), Contains("got '0.1x'"));
   CHECK_THAT(problem("test-wrapper:limit=1.5"), Contains("a whole number in [0, 1000], got '1.5'"));
   CHECK_THAT(problem("test-wrapper:limit=99999999999999999999"), Contains("option limit"));

@@ -264,6 +264,13 @@ TEST_CASE("cluster_counts: at most one per query, at least one; fractions are of
   CHECK(raw::cluster_counts({.clusters = 10}, lengths).values() == Codes{10, 7, 1, 1});
   CHECK(raw::cluster_counts({.clusters = 1}, lengths).values() == Codes{1, 1, 1, 1});
   CHECK(raw::cluster_counts({.clusters = 0.25}, lengths).values() == Codes{25, 2, 1, 1});
+  for (int64_t percent = 1; percent < 100; ++percent) {  // 0.07 * 100 is above 7
+    const double share = std::stod((percent < 10 ? "0.0" : "0.") + std::to_string(percent));
+    for (const int64_t n : {100, 300, 701}) {
+      INFO(share << " of " << n);
+      CHECK(raw::cluster_counts({.clusters = share}, Lengths({n}))[0] == (percent * n + 99) / 100);
+    }
+  }
 }
 
 TEST_CASE("cluster_queries: labels, counts, order and codes fit to each other", "[host]") {
