@@ -7,6 +7,7 @@
 #include "apps/audio/lexicon.h"
 #include "apps/common/args.h"
 #include "nn/lfmmi.h"
+#include "tensor/json.h"
 
 namespace centroid::asr {
 
@@ -178,7 +179,7 @@ std::unique_ptr<Criterion> make_criterion(const LossOptions& o, const audio::Voc
 std::unique_ptr<Criterion> read_criterion(const std::string& text, int64_t symbols) {
   if (text.empty()) return std::make_unique<Ctc>(symbols);
   try {
-    const json j = json::parse(text);
+    const json j = parse_json(text, "loss: damaged description");
     const auto loss = j.at("loss").get<std::string>();
     if (loss == "ctc") return std::make_unique<Ctc>(symbols);
     CENTROID_CHECK(loss == "lfmmi", "loss: expected ctc or lfmmi, got '", loss, "'");

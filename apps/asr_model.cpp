@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/audio/files.h"
+#include "tensor/json.h"
 
 namespace centroid::asr {
 
@@ -198,12 +199,13 @@ TrainedRecognizer load_recognizer(const std::string& path, const std::string& at
                  text("kind"));
   TrainedRecognizer trained;
   RecognizerOptions options;
+  const std::string damaged = file + ": damaged description of the model";
   try {
-    json::parse(text("front_end")).get_to(trained.front_end);
-    json::parse(text("vocab")).get_to(trained.vocab);
-    json::parse(text("model")).get_to(options);
+    parse_json(text("front_end"), damaged).get_to(trained.front_end);
+    parse_json(text("vocab"), damaged).get_to(trained.vocab);
+    parse_json(text("model"), damaged).get_to(options);
   } catch (const json::exception& e) {
-    throw Error(concat(file, ": damaged description of the model: ", e.what()));
+    throw Error(concat(damaged, ": ", e.what()));
   }
   if (!attention.empty()) options.encoder.attention = attention;
   Rng rng(0, "init");  // every value is overwritten below

@@ -12,6 +12,7 @@
 #include "apps/common/args.h"
 #include "apps/common/run_folder.h"
 #include "apps/common/train_loop.h"
+#include "tensor/json.h"
 #include "tensor/parallel.h"
 
 namespace centroid::apps {
@@ -149,7 +150,7 @@ void TrainCommand::prepare_front_end(const RunFolder& folder) {
     const nn::Checkpoint checkpoint = nn::load_checkpoint(folder.last());
     const auto text = checkpoint.texts.find("front_end");
     CENTROID_CHECK(text != checkpoint.texts.end(), folder.last(), ": no front end in it");
-    nlohmann::json::parse(text->second).get_to(front_end);
+    parse_json(text->second, folder.last()).get_to(front_end);
   } else {
     front_end.stats = asr::corpus_stats(train_manifest, front_end, cache_dir);
   }

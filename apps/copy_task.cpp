@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nn/loss.h"
+#include "tensor/json.h"
 
 namespace centroid::copy {
 
@@ -323,11 +324,12 @@ TrainedModel load_model(const std::string& path, const std::string& attention) {
                  text("kind").empty() ? "another program" : text("kind"));
   TaskOptions task;
   nn::TransformerOptions encoder;
+  const std::string damaged = file + ": damaged description of the model";
   try {
-    json::parse(text("task")).get_to(task);
-    json::parse(text("model")).get_to(encoder);
+    parse_json(text("task"), damaged).get_to(task);
+    parse_json(text("model"), damaged).get_to(encoder);
   } catch (const json::exception& error) {
-    throw Error(concat(file, ": damaged description of the model: ", error.what()));
+    throw Error(concat(damaged, ": ", error.what()));
   }
   if (!attention.empty()) encoder.attention = attention;
   Rng rng(0, "init");  // every value is overwritten below

@@ -20,6 +20,7 @@
 #include "apps/report.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json.h"
 #include "tensor/parallel.h"
 
 namespace centroid::apps {
@@ -40,7 +41,7 @@ void write_json(const std::string& path, const Json& json) {
 }
 
 Json read_json(const std::string& path) {
-  const Json json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  const Json json = try_parse_json<Json>(read_file(path));
   CENTROID_CHECK(json.is_object(), path, ": expected a JSON object");
   return json;
 }
@@ -259,7 +260,7 @@ Json Runner::measure(const Cell& cell) {
     }
     for (int i = 0; i < step.repeat; ++i) {
       seconds += execute(words, {});
-      const Json json = Json::parse(printed(), nullptr, false);
+      const Json json = try_parse_json<Json>(printed());
       CENTROID_CHECK(json.is_structured(), shell_line(words), ": expected JSON on stdout");
       if (step.repeat == 1)
         results[step.name] = json;

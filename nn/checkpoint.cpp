@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "tensor/json.h"
 #include "tensor/ops.h"
 #include "tensor/safetensors.h"
 
@@ -39,7 +40,7 @@ std::string rngs_text(const std::map<std::string, RngState>& rngs) {
 
 std::map<std::string, RngState> parse_rngs(const std::string& text, const std::string& path) {
   std::map<std::string, RngState> rngs;
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = try_parse_json<Json>(text);
   bool good = json.is_object();
   if (good) {
     for (const auto& [name, state] : json.items()) {

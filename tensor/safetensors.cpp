@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tensor/file.h"
+#include "tensor/json.h"
 #include "tensor/ops.h"
 
 namespace centroid {
@@ -50,6 +51,7 @@ std::string kind_of(const json& value) {
 // order mark and white space, which the format does not allow here.
 json parse_json(const std::string& text, const std::string& what) {
   CENTROID_CHECK(text.starts_with('{'), what, "header: expected { as its first character");
+  CENTROID_CHECK(!too_deep_json(text), what, "header: nested more than ", kJsonDepth, " deep");
   std::vector<std::string> path;            // the keys that lead to the current value
   std::vector<std::set<std::string>> seen;  // the keys so far at each level
   const auto check_key = [&](int depth, json::parse_event_t event, const json& key) {

@@ -9,6 +9,7 @@
 #include "apps/audio/fields.h"
 #include "apps/audio/files.h"
 #include "tensor/error.h"
+#include "tensor/json.h"
 
 namespace centroid::audio {
 
@@ -41,12 +42,7 @@ std::string stored_path(const std::string& path, const fs::path& folder) {
 }  // namespace
 
 Utterance parse_utterance(std::string_view line, const std::string& folder) {
-  json object;
-  try {
-    object = json::parse(line);
-  } catch (const json::exception& error) {
-    throw Error(concat("not a line of JSON: ", error.what()));
-  }
+  const json object = parse_json(line, "not a line of JSON");
   CENTROID_CHECK(object.is_object(), "expected a JSON object {...}, got ", object.type_name());
   return utterance_of(object, folder);
 }

@@ -6,6 +6,7 @@
 #include "apps/audio/files.h"
 #include "apps/audio/prepare.h"
 #include "apps/audio/string_table.h"
+#include "tensor/json.h"
 
 namespace centroid::audio {
 
@@ -15,12 +16,7 @@ using nlohmann::json;
 namespace {
 
 json parse_object(const std::string& line) {
-  json object;
-  try {
-    object = json::parse(line);
-  } catch (const json::exception& error) {
-    throw Error(concat("not a line of JSON: ", error.what()));
-  }
+  const json object = parse_json(line, "not a line of JSON");
   CENTROID_CHECK(object.is_object(), "expected a JSON object {...}, got ", object.type_name());
   return object;
 }
@@ -174,7 +170,7 @@ class JsonLines {
     u.id = string_of(object, "id");
     CENTROID_CHECK(!u.id.empty(), "id: missing");
     fill_supervision(object, seconds_of(object, "start"), u);
-    u.audio = file_of(json::parse(recordings_.rest(at)), channel_of(object),
+    u.audio = file_of(parse_json(recordings_.rest(at), recording), channel_of(object),
                       fs::path(recordings_path_).parent_path().string());
     sink_.accept(std::move(u), lines_.place());
   }

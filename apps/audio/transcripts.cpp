@@ -6,6 +6,7 @@
 #include "apps/audio/fields.h"
 #include "apps/audio/files.h"
 #include "apps/audio/text.h"
+#include "tensor/json.h"
 
 namespace centroid::audio {
 
@@ -109,12 +110,7 @@ std::string string_at(const json& object, const char* key) {
 }
 
 Transcript parse_object(const std::string& line) {
-  json object;
-  try {
-    object = json::parse(line);
-  } catch (const json::exception& error) {
-    throw Error(concat("not a line of JSON: ", error.what()));
-  }
+  const json object = parse_json(line, "not a line of JSON");
   CENTROID_CHECK(object.is_object(), "expected a JSON object {...}, got ", object.type_name());
   CENTROID_CHECK(object.contains("text") || object.contains("phones"),
                  "expected a text or phones, got neither");

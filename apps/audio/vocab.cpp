@@ -7,6 +7,7 @@
 #include "apps/audio/files.h"
 #include "apps/audio/text.h"
 #include "tensor/file.h"
+#include "tensor/json.h"
 
 namespace centroid::audio {
 
@@ -176,7 +177,7 @@ void write_vocab(const std::string& path, const Vocab& vocab) {
 Vocab read_vocab(const std::string& path) {
   const std::string text = read_text(path);
   try {
-    return nlohmann::json::parse(text).get<Vocab>();
+    return parse_json(text, "vocabulary").get<Vocab>();
   } catch (const std::exception& error) {
     throw Error(concat(path, ": ", error.what()));
   }

@@ -3,11 +3,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <set>
 #include <sstream>
 
 #include "apps/common/args.h"
 #include "tensor/error.h"
+#include "tensor/json.h"
 
 namespace centroid::apps {
 namespace {
@@ -26,7 +28,7 @@ Json value_of(const std::string& text, const std::string& type) {
   const bool number = type.starts_with("INT") || type.starts_with("UINT") ||
                       type.starts_with("FLOAT") || type.starts_with("BOOL");
   if (type.starts_with("TEXT")) return text;
-  const Json parsed = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json parsed = try_parse_json<Json>(text);
   if (parsed.is_boolean() || (parsed.is_number() && (number || parsed.dump() == text))) {
     return parsed;
   }
@@ -107,6 +109,7 @@ std::vector<std::string> config_keys(const CLI::App& command) {
 Json read_config(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   CENTROID_CHECK(in.is_open(), "config ", path, ": cannot open the file");
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
   std::set<std::string> keys;
   std::string repeated;
   const auto watch = [&](int depth, nlohmann::json::parse_event_t event, Json& parsed) {
@@ -115,13 +118,8 @@ Json read_config(const std::string& path) {
     }
     return true;
   };
-  Json config;
-  try {
-    config = Json::parse(in, watch);
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(
-        concat("config ", path, ": expected a JSON object of options, got: ", error.what()));
-  }
+  const Json config = parse_json<Json>(
+      text, concat("config ", path, ": expected a JSON object of options, got"), watch);
   CENTROID_CHECK(config.is_object(), "config ", path, ": expected a JSON object of options, got ",
                  config.type_name());
   CENTROID_CHECK(repeated.empty(), "config ", path, ": the key \"", repeated, "\" appears twice");

@@ -9,6 +9,7 @@
 #include "apps/common/log.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json.h"
 
 namespace centroid::apps {
 namespace {
@@ -118,7 +119,7 @@ std::vector<KeptCheckpoint> best_of(std::vector<KeptCheckpoint> entries, size_t 
 }
 
 std::vector<KeptCheckpoint> parse_kept_checkpoints(std::string_view text, const std::string& name) {
-  const Json list = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json list = try_parse_json<Json>(text);
   CENTROID_CHECK(list.is_array(), name, ": expected a list of checkpoints, got something else");
   std::vector<KeptCheckpoint> entries;
   for (const Json& e : list) {

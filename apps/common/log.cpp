@@ -17,6 +17,7 @@
 
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json.h"
 
 namespace centroid::apps {
 namespace {
@@ -56,7 +57,7 @@ void for_each_line(const std::string& path, const F& f) {
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {
     if (in.eof()) break;  // no newline at the end: the writer was killed
-    Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    Json object = try_parse_json<Json>(line);
     CENTROID_CHECK(object.is_object(), path, ":", number, ": expected a JSON object, got '",
                    line.substr(0, 60), "'");
     f(line, object);

@@ -14,6 +14,7 @@
 #include "autograd/ops.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json.h"
 #include "tensor/ops.h"
 
 namespace centroid::apps {
@@ -135,7 +136,7 @@ void Loop::resume() {
   CENTROID_CHECK(text != checkpoint.texts.end(), what, ": ", folder_.last(),
                  " was not written by a training run");
   try {
-    const Json state = Json::parse(text->second);
+    const Json state = parse_json<Json>(text->second, "train");
     if (task_.seek) task_.seek(state.at("position").get<int64_t>());
     mean_loss_ = logged_number(state, "mean_loss");
     last_loss_ = logged_number(state, "last_loss");

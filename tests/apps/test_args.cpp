@@ -284,6 +284,8 @@ TEST_CASE("a bad config file is an error that names the file and the key") {
   CHECK_THAT(error(R"({"steps": 1)"), Contains("expected a JSON object of options"));
   CHECK_THAT(error(""), Contains("expected a JSON object of options"));
   CHECK_THAT(error("[1]"), Contains("got array"));
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  CHECK_THAT(error("{\"steps\": " + deep + "}"), Contains("inside each other"));
   CHECK_THAT(error(R"({"steps": 1, "steps": 2})"), Contains("the key \"steps\" appears twice"));
   CHECK_THAT(error(R"({"steps": {"a": 1}})"), Contains("steps: expected a string, a number"));
   CHECK_THAT(error(R"({"steps": "many"})"), Contains("--steps: expected a number from 1"));

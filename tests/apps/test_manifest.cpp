@@ -13,6 +13,7 @@
 using namespace centroid::audio;
 using namespace audio_test;
 using Catch::Matchers::Contains;
+using centroid::concat;
 
 TEST_CASE("A manifest written is read back, and its folder can be moved", "[manifest]") {
   TempFolder folder;
@@ -74,6 +75,10 @@ TEST_CASE("A bad line is named with its file, number and fault", "[manifest]") {
   says(R"({"audio": "b.wav", "phones": ["a", 1]})", "phones");
   says("{\"audio\": \"b\\u0000.wav\"}", "NUL");
   says("{\"audio\": \"b\xff.wav\"}", "not a line of JSON");
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  for (const char* key : {"id", "duration", "phones", "x"}) {
+    says(concat("{\"audio\": \"b.wav\", \"", key, "\": ", deep, "}"), "inside each other");
+  }
   CHECK_THAT(message_of([&] { read_manifest(folder / "none.jsonl"); }),
              Contains("none.jsonl: no such file"));
   CHECK_THAT(message_of([&] { read_manifest(folder.path()); }), Contains("folder"));

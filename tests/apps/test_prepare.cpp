@@ -212,6 +212,20 @@ TEST_CASE("JSON lines: bad lines become problems and the others are kept", "[pre
   }
 }
 
+TEST_CASE("JSON lines: lists in lists without end are problems of their lines", "[prepare]") {
+  TempFolder folder;
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  const std::string path =
+      folder.write("m.jsonl", "{\"id\":" + deep + ",\"audio\":\"a.wav\"}\n" +
+                                  "{\"id\":\"c\",\"supervisions\":[{}],\"recording\":" + deep +
+                                  "}\n" + "{\"id\":\"a\",\"audio\":\"a.wav\"}\n");
+  const Prepared found = collect(read_json_lines, path, "");
+  CHECK(ids(found.utterances) == Strings{"a"});
+  const auto bad = problems(found);
+  CHECK(bad.size() == 2);
+  for (const auto& [place, what] : bad) CHECK_THAT(what, Contains("inside each other"));
+}
+
 TEST_CASE("JSON lines of NeMo and WeNet", "[prepare]") {
   TempFolder folder;
   const std::string path = folder.write(

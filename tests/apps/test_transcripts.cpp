@@ -64,6 +64,8 @@ TEST_CASE("Transcripts that are unclear are refused with file and line", "[score
   CHECK_THAT(refused("{\"id\":\"u\",\"phones\":[1]}"), Contains("phones: expected a list"));
   CHECK_THAT(refused("{\"id\":\"u\",\"text\":\"a\"}\nnonsense\n"),
              Contains("file:2: not a line of JSON"));
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  CHECK_THAT(refused("{\"id\":" + deep + "}\n"), Contains("file:1: not a line of JSON"));
   CHECK_THAT(refused("u \xff\n"), Contains("file:1: expected UTF-8"));
   CHECK_THAT(message_of([] { transcript_format_from("stm"); }),
              Contains("expected trn, kaldi, tsv or manifest, got stm"));

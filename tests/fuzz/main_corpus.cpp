@@ -28,7 +28,7 @@ namespace {
 
 using Bytes = std::string;
 
-constexpr size_t kMaxSize = 1 << 16;
+constexpr size_t kMaxSize = 1 << 17;
 
 struct Options {
   int64_t runs = 10000, seed = 1, first = 0;
@@ -98,9 +98,17 @@ void edit_number(Bytes& input, centroid::Rng& rng) {
   input.replace(begin, end - begin, rng.below(8) ? number : "-" + number);
 }
 
+// Puts a deeply nested list in place of a value of JSON, for parsers that call themselves.
+void nest(Bytes& input, centroid::Rng& rng) {
+  const size_t colon = input.find(':', rng.below(input.size() + 1));
+  if (colon == Bytes::npos) return;
+  const size_t depth = rng.below(kMaxSize / 4);
+  input.insert(colon + 1, Bytes(depth, '[') + Bytes(depth, ']') + ",\"nested\":");
+}
+
 void mutate(Bytes& input, centroid::Rng& rng) {
   const size_t n = input.size();
-  switch (rng.below(8)) {
+  switch (rng.below(9)) {
     case 0:
       if (n) input[rng.below(n)] ^= static_cast<char>(1 << rng.below(8));
       break;
@@ -125,6 +133,9 @@ void mutate(Bytes& input, centroid::Rng& rng) {
     }
     case 6: edit_field(input, rng); break;
     case 7: edit_number(input, rng); break;
+    case 8:
+      if (rng.below(8) == 0) nest(input, rng);  // seldom: such inputs are slow
+      break;
   }
   if (input.size() > kMaxSize) input.resize(kMaxSize);
 }

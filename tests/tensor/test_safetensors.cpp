@@ -256,6 +256,14 @@ TEST_CASE("tensor descriptions are checked, and the error names the tensor") {
         "f: safetensors: 4 bytes after the last tensor belong to no tensor");
 }
 
+TEST_CASE("a header of lists in lists without end is refused, however deep") {
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  for (const std::string& value : {deep, "{\"dtype\":" + deep + "}"}) {
+    CHECK_THAT(error_for(make_file("{\"a\":" + value + "}", "")), Catch::Contains("nested"));
+  }
+  CHECK(error_for(make_file("{\"__metadata__\":{\"a\":\"" + deep + "\"}}", "")) == "<no error>");
+}
+
 TEST_CASE("overlaps and holes between tensors are refused") {
   const auto error = [](const std::string& a, const std::string& b) {
     return error_for(make_file("{\"a\":" + a + ",\"b\":" + b + "}", "0123456789ab"));
