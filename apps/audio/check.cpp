@@ -58,6 +58,14 @@ std::vector<std::string> pronounce(const std::string& text, const Lexicon& lexic
   throw Failure(ProblemKind::unknown_word, concat("not in the lexicon: ", join(missing, ", ")));
 }
 
+/// What a corpus took from the names of files may be any bytes.
+void check_encoding(const Utterance& u) {
+  for (const std::string& text : {u.id, u.audio, u.text, u.speaker}) {
+    if (valid_utf8(text)) continue;
+    throw Failure(ProblemKind::format, "expected UTF-8, got other bytes (rename the file)");
+  }
+}
+
 void check_text(Utterance& u, const CheckOptions& o) {
   u.text = normalised(u.text, o);
   const bool phones = o.unit == Unit::phones;
@@ -124,6 +132,7 @@ std::string name_of(ProblemKind kind) { return find_name(kKinds, kind, "problem"
 
 bool check_utterance(Utterance& u, const CheckOptions& o, std::vector<Problem>& problems) {
   try {
+    check_encoding(u);
     check_text(u, o);
     check_sound(u, o, problems);
   } catch (const Failure& failure) {

@@ -48,11 +48,17 @@ bool RowReader::next(std::vector<std::string>& fields) {
     if (!lines_.next(line)) return false;
   } while (trim(line).empty());
   place_ = lines_.place();
+  first_ = lines_.number();
   fields.assign(1, "");
   bool quoted = false;
   split_line(line, style_, quoted, fields);
   while (quoted) {
-    CENTROID_CHECK(lines_.next(line), place_, ": a quoted field does not end");
+    try {
+      CENTROID_CHECK(lines_.next(line), place_, ": a quoted field does not end");
+    } catch (const Error& error) {
+      throw Error(concat(error.what(), " (a quoted field took in lines ", first_, " to ",
+                         lines_.number(), ")"));
+    }
     fields.back() += '\n';
     split_line(line, style_, quoted, fields);
   }

@@ -25,11 +25,16 @@ class RowReader {
   bool next(std::vector<std::string>& fields);
   /// `FILE:NUMBER` of the row's first line.
   const std::string& place() const { return place_; }
+  /// Numbers of its first line, and of its last one, which is another where a quoted field spans
+  /// lines.
+  size_t first() const { return first_; }
+  size_t last() const { return lines_.number(); }
 
  private:
   LineReader& lines_;
   TableStyle style_;
   std::string place_;
+  size_t first_ = 0;
 };
 
 /// The style of a table by its first line: tabs, bars or commas, the first of these that occurs.

@@ -136,7 +136,14 @@ std::unique_ptr<std::istream> open_text(const std::string& path) {
 }
 
 bool LineReader::next(std::string& line) {
-  if (!in_ || !std::getline(*in_, line)) {
+  bool more = false;
+  try {
+    more = in_ && std::getline(*in_, line);
+  } catch (const Error&) {  // of damaged gzip data
+    in_.reset();
+    throw;
+  }
+  if (!more) {
     const bool failed = in_ && in_->bad();
     in_.reset();  // a caller who goes on after the error finds the end, not the error again
     CENTROID_CHECK(!failed, name_, ":", number_ + 1, ": reading failed: ", std::strerror(errno));
@@ -204,15 +211,18 @@ void check_folder(const std::string& what, const std::string& path) {
 }
 
 std::vector<std::string> list_files(const std::string& folder, std::string_view suffix) {
+  return list_files(folder, [&](const std::string& file) { return file.ends_with(suffix); });
+}
+
+std::vector<std::string> list_files(const std::string& folder,
+                                    const std::function<bool(const std::string&)>& wanted) {
   check_folder("list files", folder);
   std::vector<std::string> found;
   std::error_code error;
   fs::recursive_directory_iterator it(folder, error), end;
   for (; !error && it != end; it.increment(error)) {
-    if (!it->path().filename().string().ends_with(suffix)) continue;
-    if (it->is_regular_file(error)) {
-      found.push_back(it->path().lexically_relative(folder).generic_string());
-    }
+    std::string file = it->path().lexically_relative(folder).generic_string();
+    if (wanted(file) && it->is_regular_file(error)) found.push_back(std::move(file));
     error.clear();  // a dangling link is not a file; it is not an error of the folder either
   }
   CENTROID_CHECK(!error, folder, ": the folder cannot be read: ", error.message());

@@ -1,6 +1,7 @@
 #pragma once
 // Reading of text files and folders, and the few string helpers the parsers share. Files are
 // written with write_file_atomic of tensor/file.h.
+#include <functional>
 #include <istream>
 #include <memory>
 #include <string>
@@ -76,6 +77,9 @@ void make_folder(const std::string& path);
 /// The paths (relative to `folder`, sorted, '/' separators) of the regular files below it whose
 /// name ends in `suffix`. Throws when the folder is missing.
 std::vector<std::string> list_files(const std::string& folder, std::string_view suffix);
+/// The same of those whose path (relative to `folder`) is wanted.
+std::vector<std::string> list_files(const std::string& folder,
+                                    const std::function<bool(const std::string&)>& wanted);
 
 /// The sound file `name` in the first of `folders` that has it, as it is or with a usual extension
 /// added; if there is none, `name` with the extension `expected` in the first folder.

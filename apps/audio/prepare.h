@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/audio/files.h"
+#include "apps/audio/id_set.h"
 #include "apps/audio/manifest.h"
 #include "tensor/error.h"
 
@@ -82,23 +83,43 @@ Prepared collect(const Read& read, const Arguments&... arguments) {
   return prepared;
 }
 
+/// Makes a problem of the line read last.
+void reject_line(const LineReader& lines, const Error& error, Sink& sink);
+
+/// The next line that is not blank, as `LineReader::next_entry`; lines that are no text become
+/// problems.
+bool next_entry(LineReader& lines, std::string& entry, Sink& sink);
+
+/// The recordings that a corpus names, to find those that it does not.
+class NamedSounds {
+ public:
+  /// A file; its extension does not matter.
+  void add(const std::string& path);
+  /// Makes a problem of every other sound file below `folder`: it has no line in `list`.
+  void reject_others(const std::string& folder, const std::string& list, Sink& sink) const;
+
+ private:
+  IdSet named_;
+};
+
 /// The English words of the figures 0-9.
 constexpr const char* kFigures[] = {"zero", "one", "two",   "three", "four",
                                     "five", "six", "seven", "eight", "nine"};
 
 /// A Festvox voice: `etc/txt.done.data`, `wav/ID.wav`, `lab/ID.lab`. `root` may be any folder above
 /// the voice. `+` (stress mark of festvox-ru) is taken out of the text. The phones are those of
-/// lab/, without the pause `pau` unless `keep_pauses`; a voice without lab/ has none.
+/// lab/, without the pause `pau` unless `keep_pauses`; a voice without lab/ has none. Sounds in
+/// wav/ without a line, and labels beyond the end of their sound, are problems.
 void read_festvox(const std::string& root, bool keep_pauses, Sink& sink);
 
 /// Asterisk prompts: `audio`/KEY.wav below a folder and a text file (also `.gz`) of lines `KEY:
 /// sentence`. Bracketed remarks are taken out of the sentences and single figures spelled out
 /// ("press 1" -> "press one"); entries that are remarks only ("[this is a beep]") are problems:
-/// they hold no speech.
+/// they hold no speech. So are sounds below `audio` without a line.
 void read_asterisk(const std::string& audio, const std::string& text_file, Sink& sink);
 
 /// The Free Spoken Digit Dataset: DIGIT_SPEAKER_TAKE.wav in a folder (or in its sub-folder
-/// `recordings`); the text is the English word.
+/// `recordings`); the text is the English word. Sound files with other names are problems.
 void read_fsdd(const std::string& folder, Sink& sink);
 
 /// How `make_connected_digits` makes its sequences.
@@ -141,6 +162,8 @@ void parse_json_lines(LineReader lines, const std::string& folder, const std::st
 /// (spk2gender, utt2dur, ...) are not looked at. Commands (pipes) in wav.scp are not run, and
 /// offsets into archives (`FILE:123`) not read: they are problems. Relative paths are looked for
 /// from the folder, then from the current one. A segment that ends at -1 lasts to the file's end.
+/// Recordings without a segment or text, lines of utt2spk that do not fit, and, where there is such
+/// a file, utterances without a line in it are problems.
 /// Memory: the text files' size and 16 bytes a line.
 void read_kaldi(const std::string& folder, Sink& sink);
 /// The same from any lines; a folder need not have the last two.
@@ -151,14 +174,15 @@ struct KaldiFiles {
 void parse_kaldi(KaldiFiles files, const std::string& folder, Sink& sink);
 
 /// A LibriSpeech tree: SPEAKER-CHAPTER.trans.txt files of lines `ID SENTENCE` beside ID.flac (or
-/// another sound format).
+/// another sound format). Sounds without a line are problems.
 void read_librispeech(const std::string& root, Sink& sink);
 
 /// A folder of sound files and a table of transcripts. Columns are separated by tabs (no quoting),
 /// commas (CSV, quoted fields) or `|` (as in LJSpeech). The first line may name the columns
 /// (path/file/audio/..., sentence/text/transcript/..., speaker/client_id); otherwise they are path
 /// and text. Paths are looked for in `folder` and `folder`/clips, also with the usual extensions
-/// added.
+/// added. Rows of another width than the first one, quoted fields over several lines (which may be
+/// a stray quote that took rows in) and sounds below `folder` without a row are problems.
 void read_table(const std::string& folder, const std::string& table, Sink& sink);
 
 /// One table of Common Voice (train.tsv, validated.tsv, ...): a header with the columns `path` and

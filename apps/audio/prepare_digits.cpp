@@ -7,7 +7,7 @@
 
 #include "apps/audio/files.h"
 #include "apps/audio/prepare.h"
-#include "apps/audio/sound.h"
+#include "apps/audio/sound_stream.h"
 #include "tensor/error.h"
 #include "tensor/rng.h"
 
@@ -145,12 +145,13 @@ void read_fsdd(const std::string& folder, Sink& sink) {
   check_folder("fsdd", folder);
   const fs::path inner = fs::path(folder) / "recordings";
   const fs::path recordings = fs::is_directory(inner) ? inner : fs::path(folder);
-  const std::vector<std::string> files = list_files(recordings.string(), ".wav");
+  const std::vector<std::string> files = list_files(recordings.string(), is_sound_name);
   CENTROID_CHECK(!files.empty(), "fsdd: expected DIGIT_SPEAKER_TAKE.wav files in ",
                  recordings.string(), ", found no .wav file");
   for (const std::string& file : files) {
     sink.add(file, [&](Utterance& u) {
       const std::string stem = fs::path(file).stem().string();
+      CENTROID_CHECK(file.ends_with(".wav"), "expected a name DIGIT_SPEAKER_TAKE.wav");
       const TakeName name = parse_name(stem);
       u.id = stem;
       u.audio = (recordings / file).string();

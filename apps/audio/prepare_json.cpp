@@ -112,9 +112,7 @@ class JsonLines {
         more = lines_.next_entry(line);
         if (more) handle(parse_object(line));
       } catch (const Error& error) {
-        const std::string place = lines_.place(), what = error.what();
-        sink_.reject({place, what.starts_with(place + ": ") ? what.substr(place.size() + 2) : what,
-                      ProblemKind::format});
+        reject_line(lines_, error, sink_);
       }
     }
   }

@@ -6,6 +6,7 @@
 #include "apps/audio/ctm.h"
 #include "apps/audio/files.h"
 #include "apps/audio/prepare.h"
+#include "apps/audio/sound.h"
 #include "tensor/error.h"
 
 namespace centroid::audio {
@@ -47,10 +48,25 @@ Utterance parse_prompt(const std::string& line) {
   return u;
 }
 
+/// Throws where labels end after their sound. What cannot be read is left to later checks.
+void check_end(double end, const std::string& sound) {
+  constexpr double kSlack = 0.1;  // labels may be rounded to frames
+  double length = end;
+  try {
+    length = sound_duration(sound);
+  } catch (const Error&) {
+  }
+  CENTROID_CHECK(end <= length + kSlack, "the labels end at ", end, " s, the sound at ", length,
+                 " s (is it another recording's?)");
+}
+
 /// The phones of a label file.
-std::vector<std::string> read_labels(const std::string& path, bool keep_pauses) {
+std::vector<std::string> read_labels(const std::string& path, const std::string& sound,
+                                     bool keep_pauses) {
   std::vector<std::string> phones;
-  for (const TimedWord& segment : read_lab(path)) {
+  const std::vector<TimedWord> segments = read_lab(path);
+  if (!segments.empty()) check_end(segments.back().end, sound);
+  for (const TimedWord& segment : segments) {
     if (keep_pauses || segment.text != "pau") phones.push_back(segment.text);
   }
   return phones;
@@ -85,30 +101,40 @@ std::string speech_of(std::string sentence) {
 void read_festvox(const std::string& root, bool keep_pauses, Sink& sink) {
   const fs::path voice = find_voice(root);
   const bool labelled = fs::is_directory(voice / "lab");
-  const std::string list = (voice / "etc/txt.done.data").string();
-  for (const auto& [number, line] : read_entries(list)) {
-    sink.add(concat(list, ":", number), [&](Utterance& u) {
+  LineReader lines((voice / "etc/txt.done.data").string());
+  NamedSounds named;
+  for (std::string line; next_entry(lines, line, sink);) {
+    sink.add(lines.place(), [&](Utterance& u) {
       u = parse_prompt(line);
       u.audio = (voice / "wav" / (u.id + ".wav")).string();
-      if (labelled) u.phones = read_labels((voice / "lab" / (u.id + ".lab")).string(), keep_pauses);
+      named.add(u.audio);
+      const std::string labels = (voice / "lab" / (u.id + ".lab")).string();
+      if (labelled) u.phones = read_labels(labels, u.audio, keep_pauses);
     });
+  }
+  if (fs::is_directory(voice / "wav")) {
+    named.reject_others((voice / "wav").string(), lines.name(), sink);
   }
 }
 
 void read_asterisk(const std::string& audio, const std::string& text_file, Sink& sink) {
   check_folder("asterisk", audio);
-  for (const auto& [number, entry] : read_entries(text_file)) {
+  LineReader lines(text_file);
+  NamedSounds named;
+  for (std::string entry; next_entry(lines, entry, sink);) {
     if (entry[0] == ';') continue;
-    sink.add(concat(text_file, ":", number), [&](Utterance& u) {
+    sink.add(lines.place(), [&](Utterance& u) {
       const size_t colon = entry.find(": ");
       CENTROID_CHECK(colon != entry.npos, "expected KEY: sentence, got ", entry);
       u.id = trim(entry.substr(0, colon));
       const std::string sentence = trim(entry.substr(colon + 1));
       u.text = speech_of(sentence);
       u.audio = (fs::path(audio) / (u.id + ".wav")).string();
+      named.add(u.audio);
       CENTROID_CHECK(!u.text.empty(), "no speech: ", sentence);
     });
   }
+  named.reject_others(audio, text_file, sink);
 }
 
 }  // namespace centroid::audio

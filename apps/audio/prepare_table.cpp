@@ -31,17 +31,23 @@ Columns columns_of(const Fields& first) {
   return c.named ? c : Columns{};
 }
 
-/// The utterance of a row.
-void fill(const std::vector<std::string>& folders, const Columns& c, const Fields& fields,
-          Utterance& u) {
-  const int count = static_cast<int>(fields.size()), needed = std::max(c.path, c.text) + 1;
-  const std::string name = count >= needed ? trim(fields[c.path]) : "";
-  CENTROID_CHECK(!name.empty(), "expected a path and a text in ", needed, " columns, got ", count);
-  u.audio = find_sound(folders, name);
+/// The utterance of a row, which has as many columns as the first one. Its sound is added to
+/// `named`, whatever else is wrong.
+void fill(const std::vector<std::string>& folders, const Columns& c, size_t width,
+          const RowReader& rows, const Fields& fields, NamedSounds* named, Utterance& u) {
+  const size_t path = c.path;
+  const std::string name = path < fields.size() ? trim(fields[path]) : "";
+  if (!name.empty()) u.audio = find_sound(folders, name);
+  if (!name.empty() && named) named->add(u.audio);
+  CENTROID_CHECK(rows.first() == rows.last(), "a quoted field spans lines ", rows.first(), " to ",
+                 rows.last(), " (a stray quote? else write it on one line)");
+  CENTROID_CHECK(fields.size() == width, "expected ", width, " columns as in the ",
+                 c.named ? "header" : "first row", ", got ", fields.size());
+  CENTROID_CHECK(!name.empty(), "expected a path in column ", path + 1, ", got none");
   const bool sound_name = fs::path(u.audio).extension() == fs::path(name).extension();
   u.id = sound_name ? fs::path(name).replace_extension().generic_string() : name;
   u.text = trim(fields[c.text]);
-  if (c.speaker >= 0 && c.speaker < count) u.speaker = trim(fields[c.speaker]);
+  if (c.speaker >= 0) u.speaker = trim(fields[c.speaker]);
 }
 
 /// A row that begins nowhere else than in a bad line becomes a problem of that line.
@@ -50,9 +56,7 @@ bool next_row(RowReader& rows, const LineReader& lines, Fields& fields, Sink& si
     try {
       return rows.next(fields);
     } catch (const Error& error) {
-      const std::string place = lines.place(), what = error.what();
-      sink.reject({place, what.starts_with(place + ": ") ? what.substr(place.size() + 2) : what,
-                   ProblemKind::format});
+      reject_line(lines, error, sink);
     }
   }
 }
@@ -80,12 +84,17 @@ void read_table(const std::string& folder, const std::string& table, Sink& sink)
   Fields fields;
   rows.next(fields);
   const Columns columns = columns_of(fields);
+  const size_t width = fields.size();
+  CENTROID_CHECK(width >= 2, rows.place(), ": expected a path and a text, got one column");
   const std::vector<std::string> folders = {folder, folder + "/clips"};
+  NamedSounds named;
   for (bool more = !columns.named || next_row(rows, lines, fields, sink); more;
        more = next_row(rows, lines, fields, sink)) {
     sink.add(
-        rows.place(), [&](Utterance& u) { fill(folders, columns, fields, u); }, rows.place());
+        rows.place(), [&](Utterance& u) { fill(folders, columns, width, rows, fields, &named, u); },
+        rows.place());
   }
+  named.reject_others(folder, table, sink);
 }
 
 void read_common_voice(const std::string& folder, const std::string& table, Sink& sink) {
@@ -107,11 +116,7 @@ void parse_common_voice(const std::string& folder, LineReader lines, Sink& sink)
   while (next_row(rows, lines, fields, sink)) {
     sink.add(
         rows.place(),
-        [&](Utterance& u) {
-          CENTROID_CHECK(fields.size() == width, "expected ", width,
-                         " columns as in the header, got ", fields.size());
-          fill(folders, columns, fields, u);
-        },
+        [&](Utterance& u) { fill(folders, columns, width, rows, fields, nullptr, u); },
         rows.place());
   }
 }

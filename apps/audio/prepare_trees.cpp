@@ -6,6 +6,7 @@
 #include "apps/audio/files.h"
 #include "apps/audio/id_set.h"
 #include "apps/audio/prepare.h"
+#include "apps/audio/sound_stream.h"
 #include "apps/audio/string_table.h"
 
 namespace centroid::audio {
@@ -17,16 +18,9 @@ namespace {
 /// A Kaldi table: key, white space, value. Repeated keys and bad lines become problems.
 StringTable read_scp(LineReader lines, Sink& sink) {
   StringTable table;
-  for (bool more = true; more;) {
-    try {
-      std::string line;
-      more = lines.next_entry(line);
-      if (!more) break;
-      const FirstWord entry = first_word(line);
-      table.add(entry.word, entry.rest);
-    } catch (const Error& error) {
-      sink.reject({lines.place(), error.what(), ProblemKind::format});
-    }
+  for (std::string line; next_entry(lines, line, sink);) {
+    const FirstWord entry = first_word(line);
+    table.add(entry.word, entry.rest);
   }
   for (const std::string& key : table.sort()) {
     sink.reject({key, concat(lines.name(), ": ", key, " appears twice"), ProblemKind::duplicate});
@@ -55,7 +49,7 @@ std::string kaldi_audio(const fs::path& folder, const std::string& entry) {
 }
 
 /// `RECORDING START END [CHANNEL]` of the file segments.
-void apply_segment(const std::string& segment, std::string* recording, Utterance* u) {
+void apply_segment(const std::string& segment, Utterance* u) {
   const std::vector<std::string> parts = split_words(segment);
   double begin = 0, end = 0;
   CENTROID_CHECK(
@@ -64,9 +58,25 @@ void apply_segment(const std::string& segment, std::string* recording, Utterance
       parts.size() == 4 ? " (one channel of several: write it to a file of its own)" : "");
   CENTROID_CHECK(begin >= 0 && (end > begin || end == -1), "segments: expected 0 <= start < end, ",
                  "got ", begin, " and ", end, " s");
-  *recording = parts[0];
   u->offset = begin;
   u->duration = end == -1 ? 0 : end - begin;
+}
+
+/// The speaker in line `at` of utt2spk.
+std::string speaker_of(const StringTable& speakers, size_t at) {
+  CENTROID_CHECK(at != StringTable::kNone, "no line in utt2spk");
+  CENTROID_CHECK(split_words(speakers.rest(at)).size() == 1,
+                 "utt2spk: expected UTTERANCE SPEAKER, got '", speakers.rest(at),
+                 "' as the speaker");
+  return std::string(speakers.rest(at));
+}
+
+/// Makes problems of the lines that no utterance has used.
+void reject_others(const StringTable& table, const std::vector<bool>& used, const char* what,
+                   Sink& sink) {
+  for (size_t i = 0; i < table.size(); ++i) {
+    if (!used[i]) sink.reject({std::string(table.key(i)), what, ProblemKind::format});
+  }
 }
 
 }  // namespace
@@ -86,31 +96,35 @@ void parse_kaldi(KaldiFiles files, const std::string& folder, Sink& sink) {
   StringTable segments, speakers;
   const bool segmented = files.segments.has_value();
   if (segmented) segments = read_scp(std::move(*files.segments), sink);
-  if (files.utt2spk) speakers = read_scp(std::move(*files.utt2spk), sink);
+  const bool spoken = files.utt2spk.has_value();
+  if (spoken) speakers = read_scp(std::move(*files.utt2spk), sink);
 
   // Both tables are sorted by id: a merge visits every id once.
   const StringTable& sounds = segmented ? segments : recordings;
+  std::vector<bool> heard(recordings.size()), uttered(speakers.size());
   for (size_t t = 0, s = 0; t < texts.size() || s < sounds.size();) {
     const bool no_sound = s == sounds.size() || (t < texts.size() && texts.key(t) < sounds.key(s));
     const bool no_text = t == texts.size() || (s < sounds.size() && sounds.key(s) < texts.key(t));
     const std::string id(no_text ? sounds.key(s) : texts.key(t));
+    const std::string recording =
+        segmented && !no_sound ? first_word(segments.rest(s)).word : std::string(id);
+    const size_t at = recordings.find(recording), speaker = speakers.find(id);
+    if (at != StringTable::kNone) heard[at] = true;
+    if (speaker != StringTable::kNone) uttered[speaker] = true;
     sink.add(id, [&](Utterance& u) {
       CENTROID_CHECK(!no_text, "no line in text");
       u.text = texts.rest(t);
-      std::string recording = id;
-      if (segmented) {
-        CENTROID_CHECK(!no_sound, "no line in segments");
-        apply_segment(std::string(segments.rest(s)), &recording, &u);
-      }
-      const size_t at = recordings.find(recording);
+      CENTROID_CHECK(!segmented || !no_sound, "no line in segments");
+      if (segmented) apply_segment(std::string(segments.rest(s)), &u);
       CENTROID_CHECK(at != StringTable::kNone, "no line in wav.scp for ", recording);
       u.audio = kaldi_audio(folder, std::string(recordings.rest(at)));
-      const size_t speaker = speakers.find(id);
-      if (speaker != StringTable::kNone) u.speaker = speakers.rest(speaker);
+      if (spoken) u.speaker = speaker_of(speakers, speaker);
     });
     t += !no_text;
     s += !no_sound;
   }
+  reject_others(recordings, heard, "wav.scp: no segment is of this recording", sink);
+  reject_others(speakers, uttered, "utt2spk: there is no such utterance", sink);
 }
 
 void read_librispeech(const std::string& root, Sink& sink) {
@@ -121,7 +135,8 @@ void read_librispeech(const std::string& root, Sink& sink) {
                  root, ", found none");
   for (const std::string& list : lists) {
     const fs::path path = fs::path(root) / list;
-    for (const auto& [number, line] : read_entries(path.string())) {
+    LineReader lines(path.string());
+    for (std::string line; next_entry(lines, line, sink);) {
       const FirstWord entry = first_word(line);
       transcribed.insert(entry.word);
       sink.add(
@@ -131,10 +146,10 @@ void read_librispeech(const std::string& root, Sink& sink) {
             u.speaker = u.id.substr(0, u.id.find('-'));
             u.audio = find_sound({path.parent_path().string()}, u.id, ".flac");
           },
-          concat(path.string(), ":", number));
+          lines.place());
     }
   }
-  for (const std::string& file : list_files(root, ".flac")) {
+  for (const std::string& file : list_files(root, is_sound_name)) {
     const std::string id = fs::path(file).stem().string();
     if (!transcribed.contains(id)) {
       sink.reject({id, concat(file, " has no line in a .trans.txt file"), ProblemKind::format});

@@ -1,8 +1,10 @@
 #include "apps/audio/problem_log.h"
 
+#include <cstdio>
 #include <numeric>
 
 #include "apps/audio/files.h"
+#include "apps/audio/text.h"
 
 namespace centroid::audio {
 
@@ -19,6 +21,19 @@ std::string escaped(const std::string& text) {
     } else {
       out += c;
     }
+  }
+  return out;
+}
+
+/// Bytes that are no UTF-8, as names of files may have them, become `\xFF`.
+std::string printable(const std::string& text) {
+  if (valid_utf8(text)) return text;
+  std::string out;
+  for (const char c : text) {
+    char code[8];
+    const auto byte = static_cast<unsigned char>(c);
+    std::snprintf(code, sizeof code, byte < 0x80 ? "%c" : "\\x%02X", byte);
+    out += code;
   }
   return out;
 }
@@ -47,7 +62,8 @@ ProblemKind kind_from(const std::string& name) {
 
 ProblemLog::ProblemLog(const std::string& path) : file_(path), buffer_(concat(kHeader, "\n")) {}
 
-void ProblemLog::add(const Problem& p) {
+void ProblemLog::add(const Problem& problem) {
+  const Problem p{printable(problem.id), printable(problem.what), problem.kind};
   ++counts_[static_cast<size_t>(p.kind)];
   if (first_.size() < kKept) first_.push_back(p);
   buffer_ += concat(name_of(p.kind), "\t", escaped(p.id), "\t", escaped(p.what), "\n");

@@ -6,6 +6,7 @@
 #include <set>
 #include <sstream>
 
+#include "apps/audio/base64.h"
 #include "apps/audio/check.h"
 #include "apps/audio/columns.h"
 #include "apps/audio/files.h"
@@ -58,14 +59,14 @@ TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by 
   folder.write(voice + "lab/ru_3.lab", "0.05 125 t\n");
   folder.write(voice + "lab/ru_4.lab", "#\n0.05 125 ch\n");
   folder.write(voice + "lab/ru_6.lab", "#\n0.05 125 pau\n");
-  const Prepared found = checked(collect(read_festvox, folder.path(), false), Unit::phones);
+  Prepared found = checked(collect(read_festvox, folder.path(), false), Unit::phones);
   REQUIRE(found.utterances.size() == 1);
   const Utterance& u = found.utterances[0];
   CHECK(u.id == "ru_1");
   CHECK(u.text == "Глаза, \"да\"");
   CHECK(u.phones == Strings{"g", "ll"});
   CHECK(u.duration == Approx(0.1));
-  const auto bad = problems(found);
+  auto bad = problems(found);
   CHECK(bad.size() == 5);
   CHECK_THAT(bad.at("ru_2"), Contains("ru_2.lab:3: the labels go back in time"));
   CHECK_THAT(bad.at("ru_3"), Contains("line #"));
@@ -74,6 +75,17 @@ TEST_CASE("Festvox: text without stress marks, phones without pauses, faults by 
   CHECK_THAT(problems(found).begin()->second, Contains("expected ( ID \"text\" ), got nonsense"));
   CHECK(collect(read_festvox, folder / "usr/share/voice", true).utterances[0].phones ==
         Strings{"pau", "g", "ll", "pau"});
+  // Labels of another sound, a sound without a prompt, a line that is no text.
+  folder.write(voice + "lab/ru_6.lab", "#\n0.05 125 a\n0.5 125 b\n");
+  folder.write_tone(voice + "wav/ru_7.wav");
+  folder.write(voice + "etc/txt.done.data", "( ru_1 \"a\" )\n( ru_2 \"\xff\" )\n( ru_6 \"b\" )\n");
+  found = collect(read_festvox, folder.path(), false);
+  CHECK(ids(found.utterances) == Strings{"ru_1"});
+  bad = problems(found);
+  CHECK(bad.size() == 5);
+  CHECK_THAT(bad.at("ru_6"), Contains("the labels end at 0.5 s, the sound at 0.1 s"));
+  CHECK_THAT(bad.at("ru_7"), Contains("ru_7.wav has no line in"));
+  CHECK_THAT(bad.at(folder / (voice + "etc/txt.done.data:2")), StartsWith("expected UTF-8"));
   CHECK_THAT(message_of([&] { collect(read_festvox, folder / "usr/share/voice/wav", false); }),
              Contains("found none"));
   CHECK_THAT(message_of([&] { collect(read_festvox, folder / "nowhere", false); }),
@@ -86,7 +98,8 @@ TEST_CASE("Asterisk: remarks are no speech, single figures become words", "[prep
       "t.txt",
       "; comment\n\ndigits/1: one\nmenu: Please press 1 or 2 for 3D, dial 4242 at 28.8 or "
       "1.5.\nbeep: [a beep]\n"
-      "silence/1: (1 second of silence)\nletters/at: at [@]\nno colon\nlost: Lost.\n");
+      "silence/1: (1 second of silence)\nletters/at: at [@]\nno colon\nlost: Lost.\nx: \xff\n");
+  folder.write_tone("s/digits/2.wav");
   for (const char* key : {"digits/1", "menu", "beep", "silence/1", "letters/at"})
     folder.write_tone(std::string("s/") + key + ".wav");
   const Prepared found = checked(collect(read_asterisk, folder / "s", text));
@@ -98,20 +111,22 @@ TEST_CASE("Asterisk: remarks are no speech, single figures become words", "[prep
   CHECK_THAT(bad.at("beep"), Contains("no speech: [a beep]"));
   CHECK_THAT(bad.at("silence/1"), Contains("no speech"));
   CHECK_THAT(bad.at("lost"), Contains("no such file"));
-  CHECK(bad.size() == 4);
+  CHECK_THAT(bad.at("digits/2"), Contains("digits/2.wav has no line in " + text));
+  CHECK_THAT(bad.at(text + ":10"), StartsWith("expected UTF-8"));
+  CHECK(bad.size() == 6);
 }
 
 TEST_CASE("FSDD: names give digit, speaker and take", "[prepare]") {
   TempFolder folder;
-  for (const char* name :
-       {"7_theo_0.wav", "0_lucas_12.wav", "x_theo_0.wav", "7_theo_x.wav", "77_theo_1.wav"}) {
+  for (const char* name : {"7_theo_0.wav", "0_lucas_12.wav", "x_theo_0.wav", "7_theo_x.wav",
+                           "77_theo_1.wav", "7_theo_1.WAV", "7_theo_2.flac"}) {
     folder.write_tone(std::string("recordings/") + name);
   }
   const Prepared found = checked(collect(read_fsdd, folder.path()));
   CHECK(ids(found.utterances) == Strings{"0_lucas_12", "7_theo_0"});
   CHECK(found.utterances[1].text == "seven");
   CHECK(found.utterances[1].speaker == "theo");
-  CHECK(found.problems.size() == 3);
+  CHECK(found.problems.size() == 5);
   CHECK_THROWS_AS(collect(read_fsdd, folder / "recordings/nothing"), centroid::Error);
 }
 
@@ -210,6 +225,19 @@ TEST_CASE("JSON lines: bad lines become problems and the others are kept", "[pre
     CHECK_THAT(bad.at(path + ":7"), Contains("JSON object"));
     CHECK_THAT(bad.at(path + ":8"), StartsWith("expected UTF-8"));
   }
+}
+
+TEST_CASE("A compressed list that is cut short is a problem where it ends", "[prepare]") {
+#ifdef CENTROID_HAVE_ZLIB
+  TempFolder folder;
+  // printf '{"id": "a", "audio": "a.wav"}\n' | gzip -n
+  const std::string gz =
+      from_base64("H4sIAAAAAAAAA6tWykxRslJQSlTSARKlKZn5YJ5eeWKZUi0XAGURk/IeAAAA");
+  const std::string path = folder.write("m.jsonl.gz", gz.substr(0, 30));
+  const Prepared found = collect(read_json_lines, path, "");
+  REQUIRE(found.problems.size() == 1);
+  CHECK_THAT(found.problems[0].what, Contains("truncated or corrupt gzip"));
+#endif
 }
 
 TEST_CASE("JSON lines: lists in lists without end are problems of their lines", "[prepare]") {
@@ -343,7 +371,7 @@ TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines", "[prepar
                "u1 hello  world\nu2 piped\nu3 relative\nu4 no segment\nu5 backwards\nu7\n");
   folder.write("k/segments",
                "u1 r1 0.25 0.75\nu2 r2 0 1\nu3 r3 0.5 1.0\nu5 r1 0.7 0.2\nu6 r1 0 1\nu7 r1 0 1\n");
-  folder.write("k/utt2spk", "u1 mary\n");
+  folder.write("k/utt2spk", "u1 mary\nu3 tom\nu7 tom\n");
   const Prepared found = checked(collect(read_kaldi, folder / "k"));
   CHECK(ids(found.utterances) == Strings{"u1", "u3"});
   CHECK(found.utterances[0].text == "hello world");
@@ -358,6 +386,7 @@ TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines", "[prepar
   CHECK_THAT(bad.at("u6"), Contains("no line in text"));
   CHECK_THAT(bad.at("u7"), Contains("text is empty"));
 
+  fs::remove(folder / "k/utt2spk");
   fs::remove(folder / "k/segments");
   folder.write("k/text", "r1 one\nr1 again\nr4 four\n");
   const Prepared whole = checked(collect(read_kaldi, folder / "k"));
@@ -366,6 +395,24 @@ TEST_CASE("Kaldi folders: segments, speakers, pipes and missing lines", "[prepar
   CHECK_THAT(problems(whole).at("r1"), Contains("k/text: r1 appears twice"));
   CHECK_THAT(problems(whole).at("r4"), Contains("no line in wav.scp"));
   CHECK_THAT(message_of([&] { collect(read_kaldi, folder / "none"); }), Contains("kaldi"));
+}
+
+TEST_CASE("Kaldi folders: unused recordings, faults of utt2spk and bad lines", "[prepare]") {
+  TempFolder folder;
+  folder.write("k/wav.scp", "r1 /rec.wav\nr2 /rec.wav\n");
+  folder.write("k/text", "u1 one\nu2 two\nu3 three\nu4 four\nu5 \xff\n");
+  folder.write("k/segments", "u1 r1 0 1\nu2 r1 1 2\nu3 r1 2 3\nu4 r1 3 4\n");
+  folder.write("k/utt2spk", "u1 mary\nu2\nu3 mary ann\nu9 mary\n");
+  const Prepared found = collect(read_kaldi, folder / "k");
+  CHECK(ids(found.utterances) == Strings{"u1"});
+  const auto bad = problems(found);
+  CHECK(bad.size() == 6);
+  CHECK_THAT(bad.at("r2"), Contains("no segment is of this recording"));
+  CHECK_THAT(bad.at("u2"), Contains("expected UTTERANCE SPEAKER, got ''"));
+  CHECK_THAT(bad.at("u3"), Contains("got 'mary ann'"));
+  CHECK_THAT(bad.at("u4"), Contains("no line in utt2spk"));
+  CHECK_THAT(bad.at("u9"), Contains("there is no such utterance"));
+  CHECK_THAT(bad.at(folder / "k/text:5"), StartsWith("expected UTF-8"));  // the place only once
 }
 
 TEST_CASE("Kaldi folders: what the segments may say, archives, other files", "[prepare]") {
@@ -398,6 +445,9 @@ TEST_CASE("LibriSpeech trees: speakers, other formats, sounds without a line", "
   CHECK(found.utterances[0].speaker == "84");
   CHECK_THAT(problems(found).at("84-121-0001"), Contains("0001.flac: no such file"));
   CHECK_THAT(problems(found).at("84-121-0009"), Contains("no line"));
+  folder.write("dev/84/121/84-121-0010.wav", "not looked into");
+  CHECK_THAT(problems(collect(read_librispeech, folder.path())).at("84-121-0010"),
+             Contains("no line"));
   CHECK_THAT(message_of([&] { collect(read_librispeech, folder / "dev/84/121/x"); }),
              Contains("does not exist"));
   CHECK_THAT(message_of([&] { collect(read_librispeech, "/proc/self/fdinfo"); }),
@@ -417,7 +467,17 @@ TEST_CASE("Tables: TSV, CSV with quotes, Common Voice and LJSpeech columns", "[p
   CHECK(ids(found.utterances) == Strings{"a", "sub/b"});
   CHECK(found.utterances[0].text == "say \"a\", please");
   CHECK_THAT(problems(found).at("lost"), Contains("lost.wav: no such file"));
-  CHECK_THAT(problems(found).at(folder / "t" + ":5"), Contains("2 columns, got 1"));
+  CHECK_THAT(problems(found).at(folder / "t" + ":5"),
+             Contains("2 columns as in the first row, got 1"));
+  CHECK_THAT(problems(found).at("clips/c"), Contains("c.wav has no line in " + folder / "t"));
+  CHECK(problems(found).size() == 3);
+
+  // What is left of a wider row may be half of its text.
+  found = checked(read("a.wav\tone\nsub/b.wav\ttwo\tthree\nclips/c\tfour\n"));
+  CHECK(ids(found.utterances) == Strings{"a", "clips/c"});
+  CHECK(problems(found).size() == 1);
+  CHECK_THAT(problems(found).at(folder / "t" + ":2"),
+             Contains("2 columns as in the first row, got 3"));
 
   found = checked(read("client_id\tpath\tsentence\nmary\tc.wav\tsea\n"));
   REQUIRE(found.utterances.size() == 1);
@@ -425,9 +485,18 @@ TEST_CASE("Tables: TSV, CSV with quotes, Common Voice and LJSpeech columns", "[p
   CHECK(found.utterances[0].text == "sea");
   CHECK(found.utterances[0].speaker == "mary");
 
-  found = checked(read("text,File\n\"one, \"\"two\"\"\nthree\",a.wav\n"));
+  found = checked(read("text,File\n\"one, \"\"two\"\"\",a.wav\n"));
   REQUIRE(found.utterances.size() == 1);
-  CHECK(found.utterances[0].text == "one, \"two\" three");
+  CHECK(found.utterances[0].text == "one, \"two\"");
+
+  // A stray quote takes in the rows up to the next one.
+  found = read("file,text\na.wav,\"one\nsub/b.wav,two\nc.wav,\"three\na.wav,four\n");
+  CHECK(ids(found.utterances) == Strings{"a"});
+  CHECK_THAT(problems(found).at(folder / "t" + ":2"), Contains("spans lines 2 to 4"));
+  CHECK(problems(found).size() == 3);  // and the sounds of the rows in it
+  found = read("file,text\nc.wav,x\na.wav,\"one\nsub/b.wav,two\n");
+  CHECK(ids(found.utterances) == Strings{"c"});
+  CHECK_THAT(problems(found).at(folder / "t" + ":4"), Contains("took in lines 3 to 4"));
 
   found = checked(read("a|Printing, in the|printing\n"));
   REQUIRE(found.utterances.size() == 1);
