@@ -33,6 +33,15 @@ struct EvalCommand {
   json report(const asr::Evaluation& result, audio::Unit unit, double took) const;
 };
 
+/// Throws where lines `id text` would not be read as they were meant.
+void check_ids(const asr::Dataset& set) {
+  for (int64_t i = 0; i < set.size(); ++i) {
+    const std::string id = set.utterance(i).id;
+    CENTROID_CHECK(audio::split_words(id) == std::vector{id}, "--hyp: expected ids without white ",
+                   "space, got '", id, "' (rename it in the manifest, or use --nbest-out)");
+  }
+}
+
 // `id text` lines, and one JSON object an utterance with all its hypotheses.
 void EvalCommand::write_transcripts(const asr::Evaluation& result, const asr::Decoder& decoder,
                                     const audio::SegmentOptions& placing) const {
@@ -54,6 +63,7 @@ void EvalCommand::run() {
   const auto criterion = asr::read_criterion(trained.loss, trained.vocab.size());
   const asr::Decoder decoder(decode, trained.vocab, criterion.get());
   asr::Dataset set(data, trained.front_end, trained.vocab, 4096);
+  if (!hyp.empty()) check_ids(set);
   set.load();
   const audio::Unit unit = score == "auto" ? decoder.default_unit() : audio::unit_from(score);
   asr::Coverage coverage;
