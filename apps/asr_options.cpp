@@ -49,7 +49,7 @@ void add_fbank_options(CLI::App& command, FbankOptions& o) {
   add("--preemphasis", o.preemphasis, "x[n] -= a x[n-1]")->check(in_range(0, 1));
   add("--dither", o.dither,
       "noise added to the samples, in 16-bit steps; a recogniser gets it in training only")
-      ->check(non_negative());
+      ->check(in_range(0, 32768));
   flag("snip-edges", o.snip_edges,
        "only whole frames; otherwise frames are centred and the ends reflected");
   flag("remove-dc", o.remove_dc, "subtract each frame's mean");

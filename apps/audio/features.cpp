@@ -240,6 +240,10 @@ Features Fbank::operator()(const Sound& sound, Rng* rng) const {
     write_row(work.mels, energy, out.row(t));
   }
 #endif
+  for (size_t i = 0; i < out.data.size(); ++i) {
+    CENTROID_CHECK(std::isfinite(out.data[i]), "fbank: expected finite features, got ", out.data[i],
+                   " in frame ", i / out.bins, " (samples, gain or dither too large?)");
+  }
   return out;
 }
 

@@ -88,8 +88,8 @@ void validate(const FbankOptions& o) {
                  o.high_freq > 0 ? "" : " from Nyquist");
   CENTROID_CHECK(o.preemphasis >= 0 && o.preemphasis <= 1,
                  "fbank: preemphasis: expected 0..1, got ", o.preemphasis);
-  CENTROID_CHECK(o.dither >= 0 && std::isfinite(o.dither),
-                 "fbank: dither: expected 0 or more, got ", o.dither);
+  CENTROID_CHECK(o.dither >= 0 && o.dither <= 32768, "fbank: dither: expected 0 to 32768, got ",
+                 o.dither);
   CENTROID_CHECK(o.energy_floor >= 0 && std::isfinite(o.energy_floor),
                  "fbank: energy_floor: expected 0 or more, got ", o.energy_floor);
   CENTROID_CHECK(o.floor > 0 && std::isfinite(o.floor), "fbank: floor: expected above 0, got ",

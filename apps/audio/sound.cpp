@@ -150,8 +150,7 @@ std::vector<float> read_frames(const OpenSound& sound, const std::string& path, 
       float sum = 0;
       for (int c = 0; c < channels; ++c) sum += buffer[i * channels + c];
       const float value = channels == 1 ? sum : sum * scale;
-      CENTROID_CHECK(std::isfinite(value), path, ": expected finite samples, got ", value,
-                     " at frame ", samples.size());
+      check_sample(value, path, static_cast<int64_t>(samples.size()));
       samples.push_back(value);
     }
     if (got <= 0) break;
@@ -200,6 +199,14 @@ void put(std::string* out, uint32_t value, int bytes) {
 }
 
 }  // namespace
+
+void check_sample(float value, const std::string& path, int64_t frame) {
+  CENTROID_CHECK(std::isfinite(value), path, ": expected finite samples, got ", value, " at frame ",
+                 frame);
+  CENTROID_CHECK(std::fabs(value) <= kLargestSample, path, ": expected samples of at most ",
+                 kLargestSample, " (full scale is 1), got ", value, " at frame ", frame,
+                 " (scale the sound, or write it as 16-bit integers)");
+}
 
 Sound load_sound(const std::string& path, int rate, double offset, double duration) {
   CENTROID_CHECK(std::isfinite(offset) && offset >= 0 && std::isfinite(duration) && duration >= 0,

@@ -1,5 +1,6 @@
 #pragma once
 // Sound files in and out.
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,12 +18,18 @@ struct Sound {
 /// Seconds by which a segment may pass its file's end: the rounding of manifests.
 constexpr double kSegmentSlack = 0.01;
 
+/// No sample is larger: full scale is 1, and features of larger ones would be infinite.
+constexpr float kLargestSample = 1e6f;
+
+/// Throws naming the file and the frame unless a sample is finite and not too large.
+void check_sample(float value, const std::string& path, int64_t frame);
+
 /// Reads any format libsndfile knows (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, SPHERE, ...).
 /// Several channels are averaged. `rate` other than 0: resampled to it (libsamplerate, best sinc).
 /// `offset` and `duration` (seconds) select a segment; duration 0 means up to the end. A segment
 /// may pass the file's end by kSegmentSlack and then ends there; more is an error.
 /// Throws, naming the file, when it is missing, not a sound file, empty, shorter than its header
-/// promises (both counts are named), or holds NaN or infinite samples.
+/// promises (both counts are named), or holds a sample that check_sample refuses.
 Sound load_sound(const std::string& path, int rate = 0, double offset = 0, double duration = 0);
 
 /// Seconds of sound in a file, from its header (files whose header does not tell are decoded). Of

@@ -108,8 +108,7 @@ struct SoundStream::State {
       float sum = 0;
       for (int c = 0; c < channels; ++c) sum += buffer[i * channels + c];
       mono.push_back(channels == 1 ? sum : sum * scale);
-      CENTROID_CHECK(std::isfinite(mono.back()), path, ": expected finite samples, got ",
-                     mono.back(), " at frame ", frames + i);
+      check_sample(mono.back(), path, frames + i);
     }
     frames += got;
     if (got > 0) return mono;

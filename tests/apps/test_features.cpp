@@ -257,7 +257,15 @@ TEST_CASE("Unusable sounds and options are refused by name") {
   says([](auto& o) { o.frame_length_ms = NAN; }, "frame_length_ms");
   says([](auto& o) { o.preemphasis = 2; }, "preemphasis");
   says([](auto& o) { o.dither = -1; }, "dither");
+  says([](auto& o) { o.dither = 1e300; }, "dither: expected 0 to 32768");
   says([](auto& o) { o.floor = 0; }, "floor");
+}
+
+TEST_CASE("Features that would be infinite are an error") {
+  Sound sound = tone(440, 0.5, 16000);
+  sound.samples[4000] = 1e30f;
+  CHECK_THAT(message_of([&] { Fbank(FbankOptions{})(sound); }),
+             Contains("expected finite features, got") && Contains("in frame 23"));
 }
 
 TEST_CASE("Filterbank options survive JSON, and wrong JSON is named") {

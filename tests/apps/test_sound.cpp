@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "apps/audio/sound_stream.h"
 #include "tests/apps/audio_support.h"
 
 using namespace centroid::audio;
@@ -176,6 +177,15 @@ TEST_CASE("Missing, empty, corrupt and NaN sounds are named") {
   samples[77] = std::numeric_limits<float>::infinity();
   write_with_sndfile(folder / "inf.wav", SF_FORMAT_WAV | SF_FORMAT_FLOAT, samples, 8000);
   says("inf.wav", "inf at frame 77");
+  // Finite, but no feature of it would be.
+  samples[77] = 1e30f;
+  write_with_sndfile(folder / "huge.wav", SF_FORMAT_WAV | SF_FORMAT_FLOAT, samples, 8000);
+  says("huge.wav", "at most 1e+06 (full scale is 1), got 1e+30 at frame 77");
+  CHECK_THAT(message_of([&] { SoundStream(folder / "huge.wav", 8000).read(1000); }),
+             Contains("huge.wav: expected samples of at most"));
+  samples[77] = 32767.0f;  // of integers written as they are
+  write_with_sndfile(folder / "integer.wav", SF_FORMAT_WAV | SF_FORMAT_FLOAT, samples, 8000);
+  CHECK(load_sound(folder / "integer.wav").samples[77] == 32767.0f);
 
   write_with_sndfile(folder / "x.flac", SF_FORMAT_FLAC | SF_FORMAT_PCM_16,
                      tone(440, 1, 8000).samples, 8000);
