@@ -47,6 +47,10 @@ bool probability_of(const std::vector<std::string>& fields, double* value) {
   return fields.size() >= 3 && parse_number(fields[1], value);
 }
 
+/// Whether so many of all lines having a number in the second column means that it is the
+/// probability, which then no line may lack.
+bool are_probabilities(int64_t numbers, int64_t lines) { return 2 * numbers > lines; }
+
 }  // namespace
 
 void Lexicon::add(const std::string& word, Pronunciation pronunciation) {
@@ -89,9 +93,15 @@ Lexicon parse_lexicon(const std::string& text, const std::string& name) {
   const std::vector<Entry> entries = entries_of(text, name);
   CENTROID_CHECK(!entries.empty(), name, ": expected a word and its phones a line, got no lines");
   double number = 0;
-  const bool weighted = std::all_of(entries.begin(), entries.end(), [&](const Entry& e) {
-    return probability_of(e.fields, &number);
-  });
+  const auto is_weighted = [&](const Entry& e) { return probability_of(e.fields, &number); };
+  const auto bare = std::find_if_not(entries.begin(), entries.end(), is_weighted);
+  const bool weighted = bare == entries.end();
+  if (!weighted) {
+    const auto numbers = std::count_if(entries.begin(), entries.end(), is_weighted);
+    CENTROID_CHECK(!are_probabilities(numbers, std::ssize(entries)), name, ":", bare->line,
+                   ": expected a probability after the word, as in ", numbers, " of ",
+                   entries.size(), " lines, got '", join(bare->fields, " "), "'");
+  }
   Lexicon lexicon;
   for (const auto& [line, fields] : entries) {
     Pronunciation p;
@@ -114,7 +124,8 @@ Lexicon parse_lexicon(const std::string& text, const std::string& name) {
 Lexicon read_lexicon(const std::string& path) { return parse_lexicon(read_text(path), path); }
 
 std::string format_lexicon(const Lexicon& lexicon) {
-  bool weighted = false, numbers = !lexicon.empty();  // numbers: every first phone looks like one
+  bool weighted = false;
+  int64_t numbers = 0, lines = 0;  // numbers: first phones that look like one
   double number = 0;
   for (const std::string& word : lexicon.words()) {
     CENTROID_CHECK(split_words(word) == std::vector{word} && !word.starts_with(";;;") &&
@@ -122,7 +133,8 @@ std::string format_lexicon(const Lexicon& lexicon) {
                    "lexicon: the word ", word, " cannot be written");
     for (const Pronunciation& p : *lexicon.find(word)) {
       weighted |= p.log_prob != 0;
-      numbers &= p.phones.size() >= 2 && parse_number(p.phones[0], &number);
+      numbers += p.phones.size() >= 2 && parse_number(p.phones[0], &number);
+      ++lines;
       for (const std::string& phone : p.phones) {
         CENTROID_CHECK(split_words(phone) == std::vector{phone} && phone != "#", "lexicon: ", word,
                        ": the phone '", phone, "' cannot be written");
@@ -134,7 +146,7 @@ std::string format_lexicon(const Lexicon& lexicon) {
     for (const Pronunciation& p : *lexicon.find(word)) {
       char probability[32] = "";
       // Phones that are numbers would be taken for probabilities.
-      if (weighted || numbers) {
+      if (weighted || are_probabilities(numbers, lines)) {
         std::snprintf(probability, sizeof probability, " %.17g", std::exp(p.log_prob));
       }
       out += concat(word, probability, " ", join(p.phones, " "), "\n");

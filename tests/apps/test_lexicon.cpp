@@ -38,6 +38,11 @@ TEST_CASE("Probabilities are read when every line has one", "[lexicon]") {
   // One line without a number: they are phones.
   CHECK(parse_lexicon("a 0.25 AH\nb B\n", "lex").best("a")->phones == Strings{"0.25", "AH"});
   CHECK(parse_lexicon("a 5\n", "lex").best("a")->phones == Strings{"5"});
+  // Where most lines have one, none may lack it: else all of them would be phones.
+  CHECK_THAT(
+      error_in("a 0.25 AH\nb 1 B\nc K\n"),
+      Contains("lex:3: expected a probability after the word, as in 2 of 3 lines, got 'c K'"));
+  CHECK_THAT(error_in("a 0.25 AH\nb 1e-400 B\nc 1 K\n"), Contains("lex:2: "));
 }
 
 TEST_CASE("The CMU dictionary's numbers, comments and remarks", "[lexicon]") {
@@ -68,7 +73,7 @@ TEST_CASE("Bad lexicons are named with file and line", "[lexicon]") {
 
 TEST_CASE("A lexicon written is read back", "[lexicon]") {
   for (const char* text : {"the DH AH\nthe DH IY\ncat K AE T\n", "a 0.25 AH\na 0.75 EY\nb 1 B IY\n",
-                           "one 1 1 W AH N\n", "a(x) A\n"}) {
+                           "one 1 1 W AH N\n", "a(x) A\n", "a 1 1 5 A\nb 1 1 6 B\nc 1 C\n"}) {
     const Lexicon lexicon = parse_lexicon(text, "lex");
     const Lexicon again = parse_lexicon(format_lexicon(lexicon), "again");
     CHECK(again.words() == lexicon.words());
