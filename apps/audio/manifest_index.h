@@ -16,8 +16,8 @@ namespace centroid::audio {
 class ManifestIndex {
  public:
   /// Reads the manifest once, from its begin to its end, and calls `visit` for each utterance. A
-  /// name ending in `.gz` is inflated into memory. Throws as ManifestReader does, and what `visit`
-  /// throws.
+  /// name ending in `.gz` is inflated into a file in $TMPDIR that has no name and ends with this
+  /// object. Throws as ManifestReader does, and what `visit` throws.
   explicit ManifestIndex(const std::string& path,
                          const std::function<void(const Utterance&)>& visit = {});
 
@@ -28,7 +28,6 @@ class ManifestIndex {
 
  private:
   std::string path_, folder_;
-  std::string inflated_;  // of a compressed manifest
   std::unique_ptr<InputFile> file_;
   std::vector<uint64_t> offsets_;  // of the lines' first bytes; the end of the file is the last one
   std::vector<uint32_t> hashes_;   // of the lines

@@ -1,6 +1,7 @@
 // Manifests: round trip, foreign keys, and what is said about bad lines.
 #include "apps/audio/manifest.h"
 
+#include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -8,6 +9,7 @@
 #include "apps/audio/base64.h"
 #include "apps/audio/files.h"
 #include "apps/audio/id_set.h"
+#include "apps/audio/manifest_index.h"
 #include "tests/apps/audio_support.h"
 
 using namespace centroid::audio;
@@ -201,6 +203,24 @@ TEST_CASE("Manifests may be compressed", "[manifest]") {
   // printf '{"id": "a", "audio": "a.wav"}\n' | gzip -n
   const std::string gz =
       from_base64("H4sIAAAAAAAAA6tWykxRslJQSlTSARKlKZn5YJ5eeWKZUi0XAGURk/IeAAAA");
-  CHECK(read_manifest(folder.write("m.jsonl.gz", gz))[0].id == "a");
+  const std::string path = folder.write("m.jsonl.gz", gz);
+  CHECK(read_manifest(path)[0].id == "a");
+
+  // An index reads it again from a temporary file, of which nothing is left.
+  const char* before = std::getenv("TMPDIR");
+  const std::string old = before ? before : "";
+  fs::create_directories(folder / "tmp");
+  ::setenv("TMPDIR", (folder / "tmp").c_str(), 1);
+  {
+    const ManifestIndex index(path);
+    CHECK(fs::is_empty(folder / "tmp"));
+    CHECK(index.read(0).id == "a");
+    CHECK_THAT(message_of([&] { ManifestIndex(folder.write("cut.gz", gz.substr(0, 30))); }),
+               Contains("truncated or corrupt gzip"));
+    CHECK(fs::is_empty(folder / "tmp"));
+    fs::remove_all(folder / "tmp");
+    CHECK_THAT(message_of([&] { ManifestIndex{path}; }), Contains("TMPDIR"));
+  }
+  before ? ::setenv("TMPDIR", old.c_str(), 1) : ::unsetenv("TMPDIR");
 #endif
 }
