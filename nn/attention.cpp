@@ -42,7 +42,8 @@ void check_attention_input(const AttentionInput& input, const Capabilities& can,
   input.q_lengths.check(q.size(0), q.size(2), concat(name, ": q_lengths").c_str());
   input.k_lengths.check(q.size(0), k.size(2), concat(name, ": k_lengths").c_str());
   CENTROID_CHECK(!input.causal || can.causal, name, ": this variant cannot be causal");
-  CENTROID_CHECK(input.causal || !can.causal_only, name, ": this variant must be causal");
+  CENTROID_CHECK(input.causal || !can.causal_only, name, ": this variant must be causal ",
+                 "(expected one that may look ahead, such as full or improved-clustered)");
   CENTROID_CHECK(q.size(2) == k.size(2) || can.cross, name,
                  ": this variant needs as many queries as keys (no cross-attention): ", shapes);
   CENTROID_CHECK(!input.training || input.rng, name,

@@ -41,6 +41,8 @@ constexpr auto kFields = [](auto& o, const auto& field) {
 
 }  // namespace
 
+constexpr int kMostMasks = 1000;
+
 void validate(const SpecAugmentOptions& o) {
   for (const auto& [name, value] :
        {std::pair{"time_warp", o.time_warp}, std::pair{"freq_masks", o.freq_masks},
@@ -48,6 +50,8 @@ void validate(const SpecAugmentOptions& o) {
         std::pair{"time_width", o.time_width}}) {
     CENTROID_CHECK(value >= 0, "specaugment: ", name, ": expected 0 or more, got ", value);
   }
+  CENTROID_CHECK(std::max(o.freq_masks, o.time_masks) <= kMostMasks, "specaugment: expected at ",
+                 "most ", kMostMasks, " masks, got ", std::max(o.freq_masks, o.time_masks));
   CENTROID_CHECK(o.probability >= 0 && o.probability <= 1,
                  "specaugment: probability: expected 0..1, got ", o.probability);
   CENTROID_CHECK(o.time_fraction >= 0 && o.time_fraction <= 1,

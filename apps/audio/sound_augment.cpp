@@ -74,8 +74,11 @@ std::vector<SoundSource> sound_sources(const std::string& path, const std::strin
   std::vector<SoundSource> sources;
   const auto add = [&](const std::string& file, double offset, double seconds) {
     try {
-      sources.push_back({file, offset, seconds > 0 ? seconds : sound_duration(file) - offset});
-      CENTROID_CHECK(sources.back().seconds > 0, file, ": no sound after ", offset, " s");
+      const double length = sound_duration(file) - offset;
+      sources.push_back({file, offset, seconds > 0 ? seconds : length});
+      CENTROID_CHECK(length > 0, file, ": no sound after ", offset, " s");
+      CENTROID_CHECK(seconds <= length + kSegmentSlack, file, ": the segment ends at ",
+                     offset + seconds, " s, the sound at ", offset + length, " s");
     } catch (const Error& error) {
       throw Error(concat(what, ": ", error.what()));
     }

@@ -119,6 +119,14 @@ TEST_CASE("Small inputs and zero masks are fine, bad options are named") {
       Contains("freq_masks"));
 }
 
+TEST_CASE("More masks than anybody needs are refused", "[augment]") {
+  SpecAugmentOptions o;
+  o.freq_masks = 100000000;
+  CHECK_THAT(message_of([&] { validate(o); }), Contains("at most 1000 masks, got 100000000"));
+  o.freq_masks = 2, o.time_masks = 1001;
+  CHECK_THAT(message_of([&] { validate(o); }), Contains("masks, got 1001"));
+}
+
 TEST_CASE("A warp moves one frame, keeps the ends and is linear between", "[augment]") {
   Features ramp{11, 2, {}};
   for (int t = 0; t < 11; ++t) {

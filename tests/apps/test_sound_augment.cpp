@@ -233,6 +233,11 @@ TEST_CASE("Noises come from a file, a folder or a manifest", "[augment]") {
   says(dir.write("bad.wav", "text"), "not a sound file");
   says(dir.write("late.jsonl", "{\"audio\": \"n/b.wav\", \"offset\": 9}\n"), "no sound after");
   CHECK_THROWS_AS(sound_sources(dir / "missing.jsonl", "noise"), centroid::Error);
+  // Files are looked into before the first is drawn, also where the manifest has their durations.
+  says(dir.write("broken.jsonl", "{\"audio\": \"bad.wav\", \"duration\": 1}\n"),
+       "not a sound file");
+  says(dir.write("short.jsonl", "{\"audio\": \"n/b.wav\", \"duration\": 99}\n"),
+       "the segment ends at 99 s");
 }
 
 TEST_CASE("Unusable augmentation is refused by name", "[augment]") {
