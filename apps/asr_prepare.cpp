@@ -21,6 +21,7 @@ using Strings = std::vector<std::string>;
 namespace fs = std::filesystem;
 
 struct PrepareCommand {
+  CLI::App* sub = nullptr;
   CommonOptions common;
   std::string format, source, dev_source, test_source, transcripts, recordings;
   std::string unit = "auto", split = "auto", vocab_from = "all", check = "full";
@@ -37,6 +38,7 @@ struct PrepareCommand {
 
  private:
   Unit symbol() const;
+  void check_unused() const;
   void set_options();
   void read_source(const std::string& from, Sink& sink) const;
   void read_common_voice_sets(Preparation& preparation) const;
@@ -62,7 +64,30 @@ Unit PrepareCommand::symbol() const {
   return format == "festvox" || !lexicon_file.empty() ? Unit::phones : Unit::characters;
 }
 
+void PrepareCommand::check_unused() const {
+  const auto needs = [&](bool met, const Strings& names, const char* expected) {
+    if (!met) refuse_unused(*sub, names, expected);
+  };
+  const bool digit_sequences = format == "digits";
+  needs(digit_sequences,
+        {"min-seconds", "max-seconds", "max-gap", "train-sequences", "dev-sequences",
+         "test-sequences", "leave-out"},
+        "--format digits");
+  needs(!digit_sequences, {"split", "dev-source", "test-source"}, "another --format than digits");
+  needs(split == "speakers", {"dev-speakers", "test-speakers"}, "--split speakers");
+  needs(split == "lists", {"train-ids", "dev-ids", "test-ids"}, "--split lists");
+  needs(split == "hash" || split == "texts", {"dev-fraction", "test-fraction"},
+        "--split hash or texts");
+  needs(symbol() == Unit::subwords,
+        {"subword-model", "subwords", "subword-type", "subword-coverage"}, "--unit subwords");
+  needs(format == "asterisk" || format == "table" || format == "commonvoice", {"transcripts"},
+        "--format asterisk, table or commonvoice");
+  needs(format == "jsonl", {"recordings"}, "--format jsonl");
+  needs(format == "festvox", {"keep-pauses"}, "--format festvox");
+}
+
 void PrepareCommand::set_options() {
+  check_unused();
   CENTROID_CHECK(!lowercase || !uppercase, "prepare: --lowercase and --uppercase exclude each ",
                  "other");
   CheckOptions& o = options.check;
@@ -390,6 +415,7 @@ void register_prepare(CLI::App& app) {
   auto* sub = app.add_subcommand("prepare",
                                  "turn a speech corpus or own recordings into checked manifests");
   auto command = std::make_shared<PrepareCommand>();
+  command->sub = sub;
   add_corpus_options({*sub, "Corpus"}, *command);
   add_text_options({*sub, "Transcripts"}, *command);
   add_check_options({*sub, "Checks"}, *command);

@@ -44,6 +44,7 @@ struct TrainCommand {
   Tensor loss_of(asr::Recognizer& recognizer, const asr::Criterion& criterion,
                  const asr::SpeechBatch& batch, Rng& dropout) const;
   void check_intermediate() const;
+  void check_unused() const;
 
  private:
   void prepare_front_end(const RunFolder& folder);
@@ -70,7 +71,8 @@ void TrainCommand::add_model_options() {
   add("--width", e.width, "Model width")->check(CLI::Range(1, 100000));
   add("--hidden", e.hidden, "Width of the feed-forward parts")->check(CLI::Range(1, 1000000));
   add("--dropout", e.dropout, "Dropout")->check(CLI::Range(0.0, 0.99));
-  add("--attention", e.attention, "Attention variant; --help-attention lists them");
+  add("--attention", e.attention,
+      "Attention variant that may look ahead; --help-attention lists them, with the causal ones");
   add("--activation", e.activation, "gelu, relu or silu")
       ->check(CLI::IsMember({"gelu", "relu", "silu"}));
   add("--positions", positions, "none, sinusoidal, learned or rotary");
@@ -121,7 +123,8 @@ void TrainCommand::add_data_options() {
   add("--batch-frames", batches.max_frames, "Padded input frames per batch at most; 0: no limit");
   add("--buckets", batches.buckets, "Groups of similar length that batches are made of");
   add("--cache-mib", cache_mib,
-      "Memory for features; what does not fit is read from --cache-dir or computed when needed");
+      "Memory for features; what does not fit is read from --cache-dir or computed when needed")
+      ->check(non_negative());
   add("--cache-dir", cache_dir, "Folder that keeps features on disk, for this and later runs");
   add("--workers", workers,
       "Threads that make batches ahead of the training; 0: as many as the work asks for")
@@ -246,8 +249,27 @@ std::unique_ptr<asr::Criterion> TrainCommand::criterion_for(asr::Dataset& data,
   return criterion;
 }
 
+// A resumed run keeps the options it began with.
+void TrainCommand::check_unused() const {
+  if (!run_options.resume.empty()) return;
+  const auto needs = [&](bool met, const std::vector<std::string>& names, const char* expected) {
+    if (!met) refuse_unused(*sub, names, expected);
+  };
+  needs(model.encoder.block == "conformer", {"kernel"}, "--block conformer");
+  needs(loss.loss == "lfmmi",
+        {"topology", "silence", "ngram-order", "ngram-states", "ngram-smooth", "leaky", "output-l2",
+         "ctc-weight"},
+        "--loss lfmmi");
+  needs(loss.loss == "ctc", {"first-blank"}, "--loss ctc");
+  needs(!intermediate.empty(), {"intermediate-weight"}, "--intermediate-ctc");
+  needs(!augment.sound.noise.empty(), {"noise-probability", "noise-snr-min", "noise-snr-max"},
+        "--noise");
+  needs(!augment.sound.reverb.empty(), {"reverb-probability"}, "--reverb");
+}
+
 void TrainCommand::run() {
   apply(common);
+  check_unused();
   const RunFolder folder(run_options);
   prepare_front_end(folder);
   const audio::Vocab vocab = audio::read_vocab(vocab_file);

@@ -53,23 +53,25 @@ std::vector<std::string> default_values(const CLI::Option& option) {
   return values;
 }
 
-Json effective_value(const CLI::Option& option) {
+Json value_of(const CLI::Option& option, bool given) {
   const std::string type = option.get_type_name();
   if (is_flag(option)) {
-    const std::string text = option.count() ? option.results().back() : option.get_default_str();
+    const std::string text = given ? option.results().back() : option.get_default_str();
     return !text.empty() && CLI::detail::to_flag_value(text) > 0;
   }
   if (option.get_items_expected_max() > 1) {
     Json list = Json::array();
-    for (const std::string& text : option.count() ? option.results() : default_values(option)) {
+    for (const std::string& text : given ? option.results() : default_values(option)) {
       list.push_back(value_of(text, type));
     }
     return list;
   }
-  if (option.count()) return value_of(option.results().back(), type);
+  if (given) return value_of(option.results().back(), type);
   if (option.get_default_str().empty()) return nullptr;
   return value_of(option.get_default_str(), type);
 }
+
+Json effective_value(const CLI::Option& option) { return value_of(option, option.count() > 0); }
 
 std::string text_of(const Json& value, const std::string& what) {
   if (value.is_string()) return value.get<std::string>();
@@ -104,6 +106,17 @@ std::vector<std::string> config_keys(const CLI::App& command) {
     if (in_config(*option)) keys.push_back(option->get_lnames().front());
   }
   return keys;
+}
+
+// Values and not only their presence: a config file that --dump-config wrote holds all options.
+void refuse_unused(const CLI::App& command, const std::vector<std::string>& names,
+                   const std::string& expected) {
+  for (const std::string& name : names) {
+    const CLI::Option* option = command.get_option("--" + name);
+    const Json value = effective_value(*option);
+    CENTROID_CHECK(option->count() == 0 || value == value_of(*option, false), "--", name,
+                   ": of no use here: expected ", expected, " with it, got ", value.dump());
+  }
 }
 
 Json read_config(const std::string& path) {

@@ -19,6 +19,12 @@ using Presets = std::map<std::string, nlohmann::ordered_json>;
 /// parsing.
 nlohmann::ordered_json options_json(const CLI::App& command);
 
+/// Throws unless the options `names` (without dashes) of `command` have their defaults: what
+/// another option makes of no use must not be given, lest the run is taken for another one.
+/// `expected` says what they need. Call it after parsing.
+void refuse_unused(const CLI::App& command, const std::vector<std::string>& names,
+                   const std::string& expected);
+
 /// Reads a JSON object of options. Throws if the file is missing, is not one JSON object or has a
 /// key twice.
 nlohmann::ordered_json read_config(const std::string& path);

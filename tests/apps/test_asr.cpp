@@ -166,6 +166,36 @@ TEST_CASE("conformers with a loss in the middle train, go on and are evaluated",
              Contains("odd number of frames, got 4"));
 }
 
+TEST_CASE("options that would have no effect are refused", "[asr]") {
+  TempDir dir;
+  const auto refuses = [&](const Words& words, const char* expected) {
+    const Outcome o = run(dir, "asr", tiny(dir / "run", 1, words));
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, Contains("error: " + words[0] + ": of no use here: expected " + expected));
+    CHECK_FALSE(std::filesystem::exists(dir / "run"));
+  };
+  refuses({"--kernel", "5"}, "--block conformer");
+  refuses({"--topology", "ctc"}, "--loss lfmmi");
+  refuses({"--leaky", "0.5"}, "--loss lfmmi");
+  refuses({"--first-blank", "0.5", "--loss", "lfmmi"}, "--loss ctc");
+  refuses({"--intermediate-weight", "0.5"}, "--intermediate-ctc");
+  refuses({"--noise-probability", "1"}, "--noise");
+  refuses({"--reverb-probability", "1"}, "--reverb");
+  // A file of options may hold all of them, at their defaults.
+  const Outcome dump = run(dir, "asr", tiny(dir / "run", 1, {"--dump-config"}));
+  std::ofstream(dir / "c.json") << dump.out;
+  const Outcome o = run(dir, "asr", {"train", "--config", dir / "c.json"});
+  INFO(o.err);
+  CHECK(o.code == 0);
+  // A run that was begun before goes on.
+  json config = json::parse(read_text(dir / "run/config.json"));
+  config["noise-probability"] = 1;
+  std::ofstream(dir / "run/config.json") << config.dump();
+  const Outcome resumed = run(dir, "asr", {"train", "--resume", dir / "run", "--steps", "2"});
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+}
+
 TEST_CASE("a training starts from the weights of another recogniser", "[asr]") {
   TempDir dir;
   const std::string start = dir / "start.safetensors";
@@ -310,6 +340,25 @@ TEST_CASE("bad models and folders give errors that say so", "[asr]") {
     const Outcome o = run(dir, "asr", tiny(dir / "run", 1, {"--device", "cuda"}));
     CHECK(o.code == 1);
     CHECK_THAT(o.err, Contains("error: device cuda:0: "));
+  }
+  SECTION("attention for language models") {
+    const Words causal = {"--attention", "causal-improved-clustered"};
+    CHECK_THAT(run(dir, "asr", tiny(dir / "run", 1, causal)).err,
+               Contains("must be causal (expected one that may look ahead, such as full"));
+  }
+  SECTION("memory that is no number") {
+    CHECK(run(dir, "asr", tiny(dir / "run", 1, {"--cache-mib", "nan"})).code == 2);
+  }
+  SECTION("ids that a file of transcripts cannot hold") {
+    std::vector<audio::Utterance> set = audio::read_manifest(test_set);
+    set.resize(1);
+    set[0].id = "my rec 0";
+    audio::write_manifest(dir / "spaces.jsonl", set);
+    const Words eval = {"eval", "--model", trained(), "--data", dir / "spaces.jsonl"};
+    CHECK(run(dir, "asr", eval).code == 0);
+    const Outcome o = run(dir, "asr", eval + Words{"--hyp", dir / "hyp"});
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, Contains("--hyp: expected ids without white space, got 'my rec 0'"));
   }
   SECTION("attention that does not exist") {
     const Outcome o = run(dir, "asr", tiny(dir / "run", 1, {"--attention", "ful"}));

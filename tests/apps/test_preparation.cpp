@@ -217,6 +217,24 @@ TEST_CASE("A corpus is the same on any number of threads, and problems keep its 
   centroid::set_num_threads(0);
 }
 
+TEST_CASE("Names that are no UTF-8 are problems of their utterances", "[preparation]") {
+  TempFolder folder;
+  for (const char* take : {"0", "1", "2"}) {
+    folder.write_tone(std::string("7_theo_") + take + ".wav", 0.5);
+  }
+  folder.write_tone("7_the\xff_3.wav", 0.5);
+  folder.write_tone("the\xff.wav", 0.5);
+  const Words corpus = {"--format", "fsdd", "--source", folder.path(), "--unit", "words"};
+  for (const Words& more : {Words{}, Words{"--json"}}) {
+    const Outcome o = prepare(folder, corpus + Words{"--skip-bad"} + more);
+    REQUIRE(o.code == 0);
+    CHECK(ids_in(folder / "out/train.jsonl") == Strings{"7_theo_0", "7_theo_1", "7_theo_2"});
+    CHECK(problems_in(folder / "out/problems.tsv") ==
+          std::multimap<std::string, std::string>{{"format", "7_the\\xFF_3"},
+                                                  {"format", "the\\xFF.wav"}});
+  }
+}
+
 TEST_CASE("Problems survive their file", "[preparation]") {
   TempFolder folder;
   ProblemLog log(folder / "p.tsv");
@@ -277,6 +295,38 @@ TEST_CASE("asr prepare: table, figures, picture; --strict and --skip-bad", "[pre
   CHECK(read_vocab(folder / "out/vocab.json").tokens() == Strings{"<blank>", "A", "B", "C", "D"});
   CHECK(prepare(folder, table + Words{"--lowercase", "--uppercase"}).code == 1);
   CHECK(prepare(folder, table + Words{"--rare", "-1"}).code == 2);
+}
+
+TEST_CASE("asr prepare refuses options that would have no effect", "[preparation]") {
+  TempFolder folder;
+  for (const char* speaker : {"theo", "lucas"}) {
+    for (const char* take : {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}) {
+      folder.write_tone(std::string("fsdd/7_") + speaker + "_" + take + ".wav", 0.5);
+    }
+  }
+  const Words fsdd = {"--format", "fsdd", "--source", folder / "fsdd", "--unit", "words"};
+  const Words digits = {"--format", "digits", "--source", folder / "fsdd", "--unit", "words"};
+  const auto refuses = [&](const Words& words, const char* option, const char* expected) {
+    const Outcome o = prepare(folder, words);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, Contains(std::string("error: ") + option + ": of no use here: expected ") &&
+                          Contains(expected));
+    CHECK_FALSE(fs::exists(folder / "out"));
+  };
+  refuses(fsdd + Words{"--leave-out", "theo"}, "--leave-out", "--format digits");
+  refuses(fsdd + Words{"--dev-speakers", "theo"}, "--dev-speakers", "--split speakers");
+  refuses(fsdd + Words{"--split", "speakers", "--dev-ids", "x"}, "--dev-ids", "--split lists");
+  refuses(fsdd + Words{"--dev-fraction", "0.2"}, "--dev-fraction", "--split hash or texts");
+  refuses(digits + Words{"--split", "none"}, "--split", "another --format");
+  refuses(digits + Words{"--dev-source", "x"}, "--dev-source", "another --format");
+  refuses(fsdd + Words{"--subword-model", "x"}, "--subword-model", "--unit subwords");
+  refuses(fsdd + Words{"--transcripts", "x"}, "--transcripts", "--format asterisk");
+  // Defaults may be given, as a file of --dump-config gives them.
+  const Outcome dump = prepare(folder, fsdd + Words{"--dump-config"});
+  REQUIRE(dump.code == 0);
+  const Outcome o = prepare(folder, {"--config", folder.write("c.json", dump.out)});
+  INFO(o.err);
+  CHECK(o.code == 0);
 }
 
 TEST_CASE("asr prepare: Common Voice in its own sets, Kaldi folders for each set",
