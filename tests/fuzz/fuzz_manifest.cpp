@@ -1,6 +1,5 @@
 // The parsers of text: a manifest, a vocabulary and UTF-8 helpers give a value or an Error.
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
@@ -8,6 +7,7 @@
 #include "apps/audio/text.h"
 #include "apps/audio/vocab.h"
 #include "tensor/error.h"
+#include "tensor/json.h"
 
 namespace {
 
@@ -28,7 +28,7 @@ void read_manifest_bytes(const std::string& bytes) {
 }
 
 void read_vocab_bytes(const std::string& bytes) {
-  const auto json = nlohmann::json::parse(bytes, nullptr, false);
+  const auto json = try_parse_json(bytes);
   if (!json.is_discarded()) json.get<Vocab>();
 }
 
