@@ -62,22 +62,25 @@ Evaluation evaluate(Recognizer& model, const Criterion& criterion, const Dataset
                 ScoredUtterance& u = result.utterances[indices[b]];
                 u.id = batch.ids[b];
                 const float* rows = scores + b * stride;
-                try {
-                  if (decoder) {
-                    u.nbest = decoder->decode(rows, lengths[b]);
-                    u.alignment = audio::align(decoder->reference(data.utterance(indices[b]), unit),
-                                               decoder->symbols(u.nbest[0], unit));
-                    return;
+                const auto heard = [&](const auto& decode) {
+                  try {
+                    return decode();
+                  } catch (const Error& error) {
+                    throw Error(concat(u.id, ": ", error.what()));
                   }
-                  const auto said = [&](const std::vector<int32_t>& ids) {
-                    return score_symbols(vocab.decode(ids), vocab, unit);
-                  };
-                  u.alignment =
-                      audio::align(said(batch.targets.labels[b]),
-                                   said(audio::ids_of(criterion.decode(rows, lengths[b]))));
-                } catch (const Error& error) {
-                  throw Error(concat(u.id, ": ", error.what()));
+                };
+                if (decoder) {
+                  u.nbest = heard([&] { return decoder->decode(rows, lengths[b]); });
+                  u.alignment = audio::align(decoder->reference(data.utterance(indices[b]), unit),
+                                             decoder->symbols(u.nbest[0], unit));
+                  return;
                 }
+                const auto said = [&](const std::vector<int32_t>& ids) {
+                  return score_symbols(vocab.decode(ids), vocab, unit);
+                };
+                const auto tokens = heard([&] { return criterion.decode(rows, lengths[b]); });
+                u.alignment =
+                    audio::align(said(batch.targets.labels[b]), said(audio::ids_of(tokens)));
               });
               for (const auto& item : batch.targets.labels)
                 labels += static_cast<int64_t>(item.size());

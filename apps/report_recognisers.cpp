@@ -148,13 +148,13 @@ void add_prompts(std::vector<Cell>& cells) {
   for (int64_t seed = 1; seed <= kPromptSeeds; ++seed) {
     const std::string id = concat("asterisk/seed", seed), decoder = run_folder(id) + ".lm";
     const Step training =
-        train(id, concat("asr train --preset one-hour --rate 8000 --steps 6000 --warmup 400 "
-                         "--eval-every 1000 --speed-perturb 0.9,1.0,1.1 --drop-infeasible --train ",
+        train(id, concat("asr train --preset one-hour --rate 8000 --steps 3600 --warmup 400 "
+                         "--eval-every 900 --speed-perturb 0.9,1.0,1.1 --drop-infeasible --train ",
                          data, "/train.jsonl --dev ", data, "/dev.jsonl --vocab ", data,
                          "/vocab.json --seed ", seed));
-    const Step tune =
-        result("tune", concat("asr tune --model ", run_folder(id), " --data ", kPrompts.file("dev"),
-                              " --score words --lm ", arpa, " --beam 32 --out ", decoder));
+    const Step tune = result(
+        "tune", concat("asr tune --model ", run_folder(id), " --data ", kPrompts.file("dev"),
+                       " --score words --lm ", arpa, " --lm-words --beam 32 --out ", decoder));
     cells.push_back(
         {id,
          6,

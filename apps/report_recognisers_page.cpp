@@ -121,8 +121,8 @@ void prompts(std::ostream& out, const Cells& cells) {
 ## 8. Prompts of a telephone exchange
 
 The English prompts of Asterisk, 0.3 hours of one speaker at 8 kHz to train on. No text of the test set occurs in
-training, though most of its words do. Characters, decoded greedily and with a trigram of words that is made of the
-training texts (weights tuned on the development set). Beside it PocketSphinx with the models of its Debian
+training, though most of its words do. Characters, decoded greedily, and with a trigram of words that is made of the
+training texts and outside of whose words nothing is found (weights tuned on the development set). Beside it PocketSphinx with the models of its Debian
 package, on the same prompts: from G.722 at 16 kHz, what its models are made for, and from the 8 kHz that ours hears. It has never
 heard this speaker, ours has heard nobody else; it knows general English, ours these menus. The comparison says
 how far a small model for one voice and one purpose gets, nothing about speech in general.
