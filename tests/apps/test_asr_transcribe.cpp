@@ -5,7 +5,6 @@
 
 #include "apps/audio/ctm.h"
 #include "apps/audio/files.h"
-#include "apps/audio/score.h"
 #include "apps/audio/sound_stream.h"
 #include "apps/audio/textgrid.h"
 #include "apps/audio/vocab.h"
@@ -77,10 +76,6 @@ Outcome align(const TempDir& dir, const Words& words) {
       dir, "asr",
       Words{"align", "--model", trained().file("run"), "--data", trained().file("all.jsonl")} +
           words);
-}
-
-Words words_of(const json& transcript) {
-  return audio::split_words(transcript.at("text").get<std::string>());
 }
 
 // All tones one after another.
@@ -223,42 +218,48 @@ TEST_CASE("words and language models are not cut at seams", "[transcribe]") {
   while (all.seconds() < 50) {
     all.samples.insert(all.samples.end(), once.begin(), once.end());
   }
-  audio::write_wav(dir / "longer.wav", all);
-  std::ofstream lexicon(dir / "lexiconp.txt"), text(dir / "text.txt");
-  for (const char a : {'a', 'b', 'c', 'd'}) {
-    lexicon << a << " 0.01 " << a << "\n";
-    for (const char b : {'a', 'b', 'c', 'd'}) {
-      lexicon << a << b << " 1 " << a << " " << b << "\n";
-      text << a << b << " " << b << a << "\n";
+  // Stretches of 20 s end elsewhere in the words when some silence goes before.
+  std::vector<std::string> files;
+  for (int i = 0; i < 4; ++i) {
+    files.push_back(dir / ("longer" + std::to_string(i) + ".wav"));
+    audio::write_wav(files.back(), all);
+    all.samples.insert(all.samples.begin(), 1000, 0.0f);
+  }
+  // Each tone is a word with two names, which sound alike. Only the LM knows that every other round
+  // has the second names, and that at the beginning of a sentence the first ones are usual.
+  std::string round[2];
+  std::ofstream lexicon(dir / "words.txt"), text(dir / "text.txt");
+  for (const audio::Utterance& u : audio::read_manifest(trained().file("all.jsonl"))) {
+    for (const int name : {0, 1}) {
+      const std::string word = "xy"[name] + u.id;
+      lexicon << word << " " << audio::join(u.phones, " ") << "\n";
+      round[name] += word + " ";
+      if (name == 0) text << word << "\n";
     }
   }
+  const std::string said = round[0] + round[1] + round[0] + round[1];
+  for (int i = 0; i < 5; ++i) text << said << "\n";
   lexicon.close();
   text.close();
-  REQUIRE(
-      run(dir, "asr", {"lm", "--text", dir / "text.txt", "--order", "2", "--out", dir / "w.arpa"})
-          .code == 0);
-  const Words search{"--json", "--lexicon", dir / "lexiconp.txt", "--lm", dir / "w.arpa",
-                     "--beam", "64",        dir / "longer.wav"};
-  // The list of the best two is found in all scores at once.
-  const Outcome whole = transcribe(dir, Words{"--nbest", "2", "--window", "0"} + search);
-  INFO(whole.err);
-  REQUIRE(whole.code == 0);
-  const json expected = json::parse(whole.out);
-  CHECK(expected.at("words").size() > 40);
-  CHECK_FALSE(expected.contains("unfinished"));
+  const Words lm{"lm", "--text", dir / "text.txt", "--order", "2", "--out", dir / "w.arpa"};
+  REQUIRE(run(dir, "asr", lm).code == 0);
   for (const auto& [window, overlap] : {std::pair{"0", "0"}, {"2", "1"}, {"3.1", "0.9"}}) {
     CAPTURE(window);
-    const Outcome o = transcribe(dir, Words{"--window", window, "--overlap", overlap} + search);
+    const Outcome o = transcribe(
+        dir, Words{"--json", "--lexicon", dir / "words.txt", "--lm", dir / "w.arpa", "--lm-weight",
+                   "2", "--beam", "64", "--window", window, "--overlap", overlap} +
+                 files);
     REQUIRE(o.code == 0);
-    // Near the ends of windows the scores differ a little.
-    audio::ErrorRate errors;
-    errors.add(audio::align(words_of(expected), words_of(json::parse(o.out))));
-    CHECK(errors.rate() <= (std::string(window) == "0" ? 0.05 : 0.1));
+    for (const std::string& line : audio::lines_of(o.out, "transcripts")) {
+      if (line.empty()) continue;
+      CHECK(json::parse(line).at("text").get<std::string>() + " " == said);
+      CHECK_FALSE(json::parse(line).contains("unfinished"));
+    }
   }
   // What the lexicon has no words for is said to be missing.
   std::ofstream(dir / "lexicon.txt") << "ab a b\nlong d d d d d d d d d d d d\n";
-  const Outcome lost = transcribe(
-      dir, {"--json", "--lexicon", dir / "lexicon.txt", "--beam", "1", dir / "longer.wav"});
+  const Outcome lost =
+      transcribe(dir, {"--json", "--lexicon", dir / "lexicon.txt", "--beam", "1", files[0]});
   REQUIRE(lost.code == 0);
   CHECK_THAT(lost.err, Contains("warning: ") && Contains("no words of the lexicon"));
   CHECK(json::parse(lost.out).at("unfinished").get<double>() < 50);
