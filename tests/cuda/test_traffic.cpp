@@ -1,5 +1,6 @@
 // The main kernels on usual shapes, for the counters of the virtual device (make resources): which
-// blocks they start, how much memory they touch. Hidden: it checks nothing.
+// blocks they start, how much memory they touch. Hidden: it checks nothing. Only what has run
+// counts, so that each test waits for the device.
 #include <catch2/catch.hpp>
 
 #include "autograd/ops.h"
@@ -8,6 +9,7 @@
 #include "nn/lfmmi.h"
 #include "nn/loss.h"
 #include "nn/optim.h"
+#include "tensor/backend.h"
 #include "tests/cuda/compare.h"
 
 using namespace centroid;
@@ -62,6 +64,7 @@ TEST_CASE("traffic: rows, losses and elementwise kernels", "[.traffic]") {
   backward(nn::ctc(logits, Lengths({40, 40, 40, 40}), labels));
   const nn::LfmmiGraph graph(nn::Ngram(labels, 30, {.order = 2}), nn::Topology::one_state);
   backward(nn::lfmmi(logits, {}, labels, graph));
+  cuda::synchronize(0);
 }
 
 TEST_CASE("traffic: a linear layer, an embedding and an optimiser step", "[.traffic]") {
@@ -78,6 +81,7 @@ TEST_CASE("traffic: a linear layer, an embedding and an optimiser step", "[.traf
   const Tensor index = raw::to(randint({8, 24}, 40, data), kCuda);
   backward(sum(linear.forward(embedding.forward(index))));
   optimizer.step(1e-3, nn::grad_norm(parameters, 1).scale);
+  cuda::synchronize(0);
 }
 
 TEST_CASE("traffic: attention", "[.traffic]") {
@@ -93,4 +97,5 @@ TEST_CASE("traffic: attention", "[.traffic]") {
   set_math_mode(MathMode::bf16);
   attend("full", 128);
   set_math_mode(MathMode::f32);
+  cuda::synchronize(0);
 }
