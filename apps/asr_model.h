@@ -65,7 +65,8 @@ class Recognizer : public nn::Module {
                                                      const Tensor& x, const Lengths& lengths,
                                                      const nn::Context& context);
   const RecognizerOptions& options() const { return options_; }
-  /// Sets the output's bias of class 0 so that among equal classes it has this probability.
+  /// Sets the output's bias of class 0, blank or silence, so that among equal classes it has this
+  /// probability.
   void expect_blank(double probability);
 
  private:

@@ -87,8 +87,8 @@ void TrainCommand::add_model_options() {
   add("--intermediate-weight", intermediate_weight, "Part of the loss that they make up")
       ->check(CLI::Range(0.0, 0.99));
   add("--first-blank", first_blank,
-      "CTC: probability of the blank before anything is learnt; with a low one a model learns late "
-      "or never")
+      "Probability of the blank (of silence with LF-MMI's other topologies) before anything is "
+      "learnt; with a low one a model learns late or never")
       ->check(CLI::Range(0.001, 0.999));
   add_switch(*sub, "pre-norm", e.pre_norm, "Layer norm before each part instead of after it")
       ->group(group);
@@ -260,7 +260,6 @@ void TrainCommand::check_unused() const {
         {"topology", "silence", "ngram-order", "ngram-states", "ngram-smooth", "leaky", "output-l2",
          "ctc-weight"},
         "--loss lfmmi");
-  needs(loss.loss == "ctc", {"first-blank"}, "--loss ctc");
   needs(!intermediate.empty(), {"intermediate-weight"}, "--intermediate-ctc");
   needs(!augment.sound.noise.empty(), {"noise-probability", "noise-snr-min", "noise-snr-max"},
         "--noise");
@@ -290,7 +289,7 @@ void TrainCommand::run() {
 
   Rng init(common.seed, "init"), dropout(common.seed, "dropout");
   asr::Recognizer recognizer(model, init);
-  if (criterion->is_ctc()) recognizer.expect_blank(first_blank);
+  recognizer.expect_blank(first_blank);
   if (!start.empty() && !folder.resumed()) {
     const auto kept = asr::start_from(recognizer, vocab, start);
     std::fprintf(stderr, "weights of %s%s%s\n", start.c_str(),

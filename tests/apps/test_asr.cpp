@@ -177,7 +177,6 @@ TEST_CASE("options that would have no effect are refused", "[asr]") {
   refuses({"--kernel", "5"}, "--block conformer");
   refuses({"--topology", "ctc"}, "--loss lfmmi");
   refuses({"--leaky", "0.5"}, "--loss lfmmi");
-  refuses({"--first-blank", "0.5", "--loss", "lfmmi"}, "--loss ctc");
   refuses({"--intermediate-weight", "0.5"}, "--intermediate-ctc");
   refuses({"--noise-probability", "1"}, "--noise");
   refuses({"--reverb-probability", "1"}, "--reverb");

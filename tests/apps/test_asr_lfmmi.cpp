@@ -1,7 +1,9 @@
 // `asr train --loss lfmmi` and what is done with its recognisers, on speech in miniature.
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "apps/audio/files.h"
+#include "nn/checkpoint.h"
 #include "tests/apps/tone_corpus.h"
 
 using namespace centroid;
@@ -33,6 +35,20 @@ Words tiny(const std::string& out, int steps, const Words& more = {}) {
 }
 
 }  // namespace
+
+TEST_CASE("a training by LF-MMI begins with silence", "[asr][lfmmi]") {
+  TempDir dir;
+  const Outcome o = run(dir, "asr", tiny(dir / "run", 1, {"--first-blank", "0.6"}));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  for (const auto& [name, weight] : nn::load_checkpoint(dir / "run/last.safetensors").model) {
+    if (name != "output.bias") continue;
+    const std::vector<float> bias = weight.to_vector<float>();
+    const auto others = static_cast<double>(bias.size() - 1);
+    CHECK(bias[0] == Approx(std::log(0.6 / 0.4 * others)).margin(2e-3));
+    CHECK(bias[1] == Approx(0).margin(0.5));
+  }
+}
 
 TEST_CASE("asr learns tones by LF-MMI, is evaluated and transcribes", "[asr][lfmmi]") {
   TempDir dir;
