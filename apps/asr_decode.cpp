@@ -109,24 +109,10 @@ void Decoder::load_lexicon() {
 
 // As a beam search would give it, but for the score, which is that of the best path alone.
 std::vector<Hypothesis> Decoder::best_path(const float* logits, int64_t frames) const {
-  const int64_t classes = vocab_.size();
-  Hypothesis h;
-  if (other_) {
-    h = other_->recognise(logits, frames);
-    beam_->add_words(h);
-    audio::add_word_confidence(h);
-    return {std::move(h)};
-  }
-  h.tokens = audio::greedy_ctc(logits, frames, classes);
-  h.units = static_cast<int64_t>(h.tokens.size());
-  const std::vector<double> log_probs = audio::log_softmax(logits, frames, classes);
-  for (int64_t t = 0; t < frames; ++t) {
-    const double* row = log_probs.data() + t * classes;
-    h.acoustic += *std::max_element(row, row + classes);
-  }
-  h.score = h.acoustic;
+  Hypothesis h =
+      other_ ? other_->recognise(logits, frames) : audio::best_path(logits, frames, vocab_.size());
   beam_->add_words(h);
-  audio::add_frame_confidence(h, log_probs, classes);
+  audio::add_word_confidence(h);
   return {std::move(h)};
 }
 

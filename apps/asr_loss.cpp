@@ -5,6 +5,7 @@
 #include "apps/asr_data.h"
 #include "apps/audio/files.h"
 #include "apps/audio/lexicon.h"
+#include "apps/audio/nbest.h"
 #include "apps/common/args.h"
 #include "nn/lfmmi.h"
 #include "tensor/json.h"
@@ -32,8 +33,8 @@ class Ctc : public Criterion {
   std::vector<audio::Token> decode(const float* logits, int64_t frames) const override {
     return audio::greedy_ctc(logits, frames, symbols_);
   }
-  audio::Hypothesis recognise(const float*, int64_t) const override {
-    throw Error("ctc: expected beam search or greedy decoding");
+  audio::Hypothesis recognise(const float* logits, int64_t frames) const override {
+    return audio::best_path(logits, frames, symbols_);
   }
   std::string text() const override { return json{{"loss", "ctc"}}.dump(); }
 

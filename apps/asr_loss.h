@@ -48,7 +48,7 @@ class Criterion {
                       nn::Reduction reduction, bool zero_infeasible, bool scoring) const = 0;
   /// The labels of one utterance: logits (frames, outputs()), row-major, on the host.
   virtual std::vector<audio::Token> decode(const float* logits, int64_t frames) const = 0;
-  /// The same with what is known of its probability. Only where `is_ctc` is false.
+  /// The same with its score and confidences, and without words.
   virtual audio::Hypothesis recognise(const float* logits, int64_t frames) const = 0;
   /// What a checkpoint keeps of it: from this text `read_criterion` makes the same one.
   virtual std::string text() const = 0;

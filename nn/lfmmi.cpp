@@ -1,6 +1,7 @@
 #include "nn/lfmmi.h"
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "nn/layers.h"
@@ -15,9 +16,11 @@ LfmmiGraph::LfmmiGraph(Ngram ngram, Topology topology, double silence)
       silence_(silence),
       denominator_(frame_graph(label_acceptor(ngram_), topology, silence)) {
   denominator_.fsa.leak = mean_occupancy(denominator_.fsa);
+  host_ = pack({&denominator_.fsa}, outputs(), Device{});
 }
 
 const FsaBatch& LfmmiGraph::packed_denominator(Device device) const {
+  if (device.kind == DeviceKind::cpu) return host_;
   if (packed_.count == 0 || !(packed_.initial.device() == device)) {
     packed_ = pack({&denominator_.fsa}, outputs(), device);
   }
@@ -38,22 +41,25 @@ std::vector<LabelSpan> LfmmiGraph::decode(const float* logits, int64_t frames, d
 
 Recognised LfmmiGraph::recognise(const float* logits, int64_t frames) const {
   const BestPath path = best_path(denominator_, logits, frames, outputs());
-  Recognised result{path.labels, {}, 0};
+  Recognised result{path.labels, std::vector<double>(path.labels.size()), 0};
   if (frames == 0) return result;
   const Tensor x = from_vector(std::vector<float>(logits, logits + frames * outputs()),
                                {1, frames, outputs()}, Device{});
-  const raw::PathSums all =
-      raw::forward_backward(x, {}, packed_denominator(Device{}), 0, /*with_posteriors=*/true);
-  result.log_prob = path.weight - all.log_z.item<double>();
+  const raw::PathSums all = raw::forward_backward(x, {}, host_, 0, /*with_posteriors=*/true);
+  const double log_z = all.log_z.item<double>();
+  constexpr double kNever = -std::numeric_limits<double>::infinity();
+  result.log_prob = log_z == kNever ? kNever : path.weight - log_z;
+  if (log_z == kNever) return result;
   const float* posterior = all.posteriors.data<float>();
-  for (const LabelSpan& span : path.labels) {
+  for (size_t i = 0; i < path.labels.size(); ++i) {
+    const LabelSpan& span = path.labels[i];
     double sum = 0;
     for (int64_t t = span.begin; t < span.end; ++t) {
       const float* row = posterior + t * outputs();
       sum += topology_ == Topology::two_state ? row[2 * span.label - 1] + row[2 * span.label]
                                               : row[span.label];
     }
-    result.confidence.push_back(std::min(1.0, sum / static_cast<double>(span.end - span.begin)));
+    result.confidence[i] = std::min(1.0, sum / static_cast<double>(span.end - span.begin));
   }
   return result;
 }

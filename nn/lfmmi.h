@@ -13,7 +13,9 @@ struct Recognised {
   std::vector<LabelSpan> labels;
   /// Of each label: the posterior of its classes, as a mean over its frames.
   std::vector<double> confidence;
-  double log_prob = 0;  ///< natural logarithm of the path's share in the sum over all paths
+  /// Natural logarithm of the path's share in the sum over all paths. Where none reaches the end in
+  /// so few frames, it is -inf, and the confidences are 0.
+  double log_prob = 0;
 };
 
 /// What LF-MMI knows of the language and of how labels are spelt: the denominator, and how to make
@@ -27,7 +29,8 @@ class LfmmiGraph {
   const Ngram& ngram() const { return ngram_; }
   Topology topology() const { return topology_; }
   const FrameGraph& denominator() const { return denominator_; }
-  /// The denominator as kernels read it; made once per device.
+  /// The denominator as kernels read it. That of the host is made with the graph, and may be asked
+  /// for by several threads at once; that of another device is kept for the next call.
   const FsaBatch& packed_denominator(Device device) const;
 
   /// All ways to spell a transcript. Throws as `label_acceptor` does.
@@ -49,7 +52,8 @@ class LfmmiGraph {
   Topology topology_;
   double silence_;
   FrameGraph denominator_;
-  mutable FsaBatch packed_;  // on the device that asked last
+  FsaBatch host_;
+  mutable FsaBatch packed_;  // on the other device that asked last
 };
 
 struct LfmmiOptions {

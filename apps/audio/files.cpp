@@ -1,5 +1,7 @@
 #include "apps/audio/files.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -209,6 +211,18 @@ void check_folder(const std::string& what, const std::string& path) {
   CENTROID_CHECK(fs::is_directory(path, error), what, ": expected a folder, got ", path,
                  ", which is a file");
 }
+
+TemporaryFile::TemporaryFile(const std::string& name) {
+  std::error_code error;
+  const fs::path folder = fs::temp_directory_path(error);
+  CENTROID_CHECK(!error, "TMPDIR: no folder for temporary files: ", error.message());
+  path_ = (folder / (name + "-XXXXXX")).string();  // mkstemp puts letters for each X
+  const int fd = ::mkstemp(path_.data());
+  CENTROID_CHECK(fd >= 0, path_, ": cannot be made: ", std::strerror(errno));
+  ::close(fd);
+}
+
+TemporaryFile::~TemporaryFile() { ::unlink(path_.c_str()); }
 
 std::vector<std::string> list_files(const std::string& folder, std::string_view suffix) {
   return list_files(folder, [&](const std::string& file) { return file.ends_with(suffix); });

@@ -74,6 +74,21 @@ std::vector<Line> read_entries(const std::string& path);
 /// Creates a folder and its parents. Throws with the system's reason.
 void make_folder(const std::string& path);
 
+/// A new empty file in the folder for temporary files ($TMPDIR) that vanishes with this object. Who
+/// has opened it keeps what is in it.
+class TemporaryFile {
+ public:
+  /// `name` is part of the file's name. Throws when it cannot be made.
+  explicit TemporaryFile(const std::string& name);
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
 /// The paths (relative to `folder`, sorted, '/' separators) of the regular files below it whose
 /// name ends in `suffix`. Throws when the folder is missing.
 std::vector<std::string> list_files(const std::string& folder, std::string_view suffix);

@@ -1,9 +1,6 @@
 #include "apps/audio/manifest_index.h"
 
-#include <unistd.h>
-
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -20,37 +17,17 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A temporary file for what is in a compressed one; those who have opened it keep it longer.
-class Inflated {
- public:
-  Inflated() {
-    std::error_code error;
-    const fs::path folder = fs::temp_directory_path(error);
-    CENTROID_CHECK(!error, "TMPDIR: no folder for temporary files: ", error.message());
-    path_ = (folder / "centroid-manifest-XXXXXX").string();
-    const int fd = ::mkstemp(path_.data());
-    CENTROID_CHECK(fd >= 0, path_, ": cannot be made: ", std::strerror(errno));
-    ::close(fd);
+void inflate(const std::string& path, const std::string& to) {
+  const auto in = open_text(path);
+  std::ofstream out(to, std::ios::binary);
+  std::vector<char> buffer(1 << 16);
+  while (in->read(buffer.data(), std::ssize(buffer)) || in->gcount() > 0) {
+    out.write(buffer.data(), in->gcount());
   }
-  ~Inflated() { ::unlink(path_.c_str()); }
-  Inflated(const Inflated&) = delete;
-
-  void fill(const std::string& path) const {
-    const auto in = open_text(path);
-    std::ofstream out(path_, std::ios::binary);
-    std::vector<char> buffer(1 << 16);
-    while (in->read(buffer.data(), std::ssize(buffer)) || in->gcount() > 0) {
-      out.write(buffer.data(), in->gcount());
-    }
-    out.close();
-    CENTROID_CHECK(out, path, ": cannot be inflated to ", path_, ": ", std::strerror(errno),
-                   " (is the disk full? TMPDIR names another folder)");
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+  out.close();
+  CENTROID_CHECK(out, path, ": cannot be inflated to ", to, ": ", std::strerror(errno),
+                 " (is the disk full? TMPDIR names another folder)");
+}
 
 uint32_t hash_of(const std::string& line) {
   return static_cast<uint32_t>(checksum(line.data(), line.size()));
@@ -62,8 +39,8 @@ ManifestIndex::ManifestIndex(const std::string& path,
                              const std::function<void(const Utterance&)>& visit)
     : path_(path), folder_(fs::path(path).parent_path().string()) {
   ManifestReader reader(path);  // first: its errors for files that cannot be opened are better
-  std::optional<Inflated> inflated;
-  if (path.ends_with(".gz")) inflated.emplace().fill(path);
+  std::optional<TemporaryFile> inflated;
+  if (path.ends_with(".gz")) inflate(path, inflated.emplace("centroid-manifest").path());
   const std::string& lines = inflated ? inflated->path() : path;
   file_ = std::make_unique<InputFile>(lines);
   std::ifstream in(lines, std::ios::binary);

@@ -105,14 +105,22 @@ std::vector<double> posteriors(const std::vector<Hypothesis>& hypotheses) {
   return p;
 }
 
-void add_frame_confidence(Hypothesis& h, const std::vector<double>& log_probs, int64_t classes) {
-  h.token_confidence.clear();
+Hypothesis best_path(const float* logits, int64_t frames, int64_t classes) {
+  Hypothesis h;
+  h.tokens = greedy_ctc(logits, frames, classes);
+  h.units = static_cast<int64_t>(h.tokens.size());
+  const std::vector<double> log_probs = log_softmax(logits, frames, classes);
+  for (int64_t t = 0; t < frames; ++t) {
+    const double* row = log_probs.data() + t * classes;
+    h.acoustic += *std::max_element(row, row + classes);
+  }
+  h.score = h.acoustic;
   for (const Token& token : h.tokens) {
     double sum = 0;
     for (int64_t t = token.begin; t < token.end; ++t) sum += log_probs[t * classes + token.id];
     h.token_confidence.push_back(std::exp(sum / static_cast<double>(token.end - token.begin)));
   }
-  add_word_confidence(h);
+  return h;
 }
 
 void add_word_confidence(Hypothesis& h) {

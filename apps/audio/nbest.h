@@ -23,10 +23,9 @@ std::vector<double> posteriors(const std::vector<Hypothesis>& hypotheses);
 /// edits (score.h). `hypotheses` should be all those of the beam; of one alone it is 1.
 void add_confidence(std::vector<Hypothesis>& hypotheses);
 
-/// Sets the confidences of the best path's tokens: the mean probability (geometric) over a token's
-/// frames; and of its words (`add_word_confidence`).
-void add_frame_confidence(Hypothesis& hypothesis, const std::vector<double>& log_probs,
-                          int64_t classes);
+/// What greedy decoding finds in scores (T, classes): the tokens with their frames, the score of
+/// this path alone, and as confidences the mean probability (geometric) over a token's frames.
+Hypothesis best_path(const float* logits, int64_t frames, int64_t classes);
 /// Sets the confidence of each word to the mean of its tokens' (geometric).
 void add_word_confidence(Hypothesis& hypothesis);
 

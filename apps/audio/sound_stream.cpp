@@ -1,7 +1,5 @@
 #include "apps/audio/sound_stream.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
@@ -238,10 +236,7 @@ Features FbankStream::take(int64_t frames) {
 }
 
 SpooledFile::SpooledFile(std::FILE* in, const std::string& name) {
-  std::string path = (fs::temp_directory_path() / "centroid-sound-XXXXXX").string();
-  const int fd = ::mkstemp(path.data());
-  CENTROID_CHECK(fd >= 0, path, ": cannot be made: ", std::strerror(errno));
-  std::FILE* out = ::fdopen(fd, "wb");
+  std::FILE* out = std::fopen(path().c_str(), "wb");
   size_t total = 0, got = 0;
   bool written = out != nullptr;
   std::vector<char> buffer(1 << 16);
@@ -251,16 +246,10 @@ SpooledFile::SpooledFile(std::FILE* in, const std::string& name) {
   }
   const bool read = !std::ferror(in);
   if (out) written = std::fclose(out) == 0 && written;
-  if (!written || !read || total == 0) {
-    ::unlink(path.c_str());
-    CENTROID_CHECK(read, name, ": reading failed: ", std::strerror(errno));
-    CENTROID_CHECK(written, name, ": cannot be copied to ", path, " (is the disk full?)");
-    throw Error(concat(name, ": expected a sound, got nothing"));
-  }
-  path_ = path;
+  CENTROID_CHECK(read, name, ": reading failed: ", std::strerror(errno));
+  CENTROID_CHECK(written, name, ": cannot be copied to ", path(), " (is the disk full?)");
+  CENTROID_CHECK(total > 0, name, ": expected a sound, got nothing");
 }
-
-SpooledFile::~SpooledFile() { ::unlink(path_.c_str()); }
 
 bool is_sound_name(const std::string& path) {
   std::string extension = fs::path(path).extension().string();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/audio/features.h"
+#include "apps/audio/files.h"
 
 namespace centroid::audio {
 
@@ -64,13 +65,10 @@ class SpooledFile {
  public:
   /// `name` stands for the input in messages. Throws when it is empty or the disk is full.
   SpooledFile(std::FILE* in, const std::string& name);
-  ~SpooledFile();
-  SpooledFile(const SpooledFile&) = delete;
-  SpooledFile& operator=(const SpooledFile&) = delete;
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
  private:
-  std::string path_;
+  TemporaryFile file_{"centroid-sound"};
 };
 
 /// True for file names with an extension of a kind of sound file (.wav, .flac, .mp3, ...).

@@ -6,7 +6,9 @@
 #include <fstream>
 #include <string>
 
+#include "apps/audio/beam.h"
 #include "apps/audio/sound.h"
+#include "tensor/rng.h"
 #include "tests/support.h"
 
 namespace audio_test {
@@ -29,6 +31,14 @@ class TempFolder : public centroid::test::TempDir {
   /// Writes a short tone as WAV and returns its path.
   std::string write_tone(const std::string& name, double seconds = 0.1, int rate = 16000) const;
 };
+
+/// Log probabilities (frames, classes) of random scores.
+inline std::vector<double> random_scores(int64_t frames, int64_t classes, centroid::Rng& rng,
+                                         double scale = 1.5) {
+  std::vector<float> logits(frames * classes);
+  for (float& x : logits) x = static_cast<float>(scale * rng.normal());
+  return centroid::audio::log_softmax(logits.data(), frames, classes);
+}
 
 inline centroid::audio::Sound tone(double hertz, double seconds, int rate, double amplitude = 0.5) {
   centroid::audio::Sound sound{{}, rate};

@@ -378,6 +378,17 @@ TEST_CASE("the best path is the best of all", "[lfmmi]") {
   CHECK_THAT(error_of([&] { graph.decode(bad.data(), 1); }), Contains("class 1 at frame 0 is NaN"));
 }
 
+TEST_CASE("what no path can end with has no probability", "[lfmmi]") {
+  // Without smoothing the only sequence has three labels: two frames are too few.
+  const LfmmiGraph graph(Ngram({{1, 2, 3}}, 4, {.order = 2, .smooth = false}), Topology::one_state,
+                         0);
+  const std::vector<float> x(2 * graph.outputs(), 0.5f);
+  const Recognised found = graph.recognise(x.data(), 2);
+  CHECK(found.log_prob == -kInf);
+  CHECK_FALSE(found.labels.empty());
+  CHECK(found.confidence == std::vector<double>(found.labels.size(), 0));
+}
+
 TEST_CASE("logits trained by LF-MMI decode to their transcripts", "[lfmmi][host]") {
   Rng rng(9);
   const std::vector<Labels> labels{{1, 2, 3}, {3, 3}, {2, 1, 1, 2}};
