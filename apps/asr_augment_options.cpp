@@ -35,6 +35,9 @@ void add_augment_options(CLI::App& command, AugmentOptions& o) {
   add("--noise", sound.noise, "Noises to add: a sound file, a folder of them or a manifest");
   add("--noise-probability", sound.noise_probability, "Part of the utterances that gets noise")
       ->check(in_range(0, 1));
+  add("--coloured-noise", sound.coloured_noise,
+      "Part of the utterances that gets Gaussian noise of a random colour, from rumble to hiss")
+      ->check(in_range(0, 1));
   add("--noise-snr-min", sound.noise_snr_min, "Loudest noise: signal-to-noise ratio, dB")
       ->check(in_range(-120, 120));
   add("--noise-snr-max", sound.noise_snr_max, "Softest noise: signal-to-noise ratio, dB")

@@ -73,9 +73,11 @@ const audio::GlobalStats* Dataset::speaker(const audio::Utterance& u) const {
 
 void Dataset::take_speaker_stats() {
   std::map<std::string, audio::StatsAccumulator> sums;
-  source_->for_each([&](int64_t row, const audio::Features& features) {
+  source_->for_each([&](int64_t row, audio::Features features) {
     const std::string name = source_->utterance(row).speaker;
-    if (!name.empty()) sums[name].add(features);
+    if (name.empty()) return;
+    front_end_.limit(features);
+    sums[name].add(features);
   });
   for (const auto& [name, sum] : sums) speakers_[name] = sum.finish();
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <numbers>
 
 #include "apps/audio/files.h"
 #include "tensor/json.h"
@@ -37,8 +38,18 @@ audio::Features FrontEnd::filterbank(const audio::Sound& sound, Rng* dither) con
   return (*shared_fbank(options))(sound, dither);
 }
 
+void FrontEnd::limit(audio::Features& features, const std::vector<float>& maxima) const {
+  if (dynamic_range == 0) return;
+  std::vector<float> own;
+  if (maxima.empty()) audio::raise_maxima(own, features);
+  const double decibels = (fbank.use_power ? 10 : 20) / std::numbers::ln10;  // per neper
+  audio::limit_range(features, maxima.empty() ? own : maxima,
+                     static_cast<float>(dynamic_range / decibels));
+}
+
 audio::Features FrontEnd::finish(audio::Features features,
                                  const audio::GlobalStats* speaker) const {
+  limit(features);
   if (normalize == "global") audio::apply(stats, features, normalize_variance);
   if (normalize == "speaker" && speaker) audio::apply(*speaker, features, normalize_variance);
   if (normalize == "utterance" || (normalize == "speaker" && !speaker)) {
@@ -68,6 +79,11 @@ int64_t FrontEnd::frames_of(int64_t samples) const {
 void FrontEnd::validate() const {
   audio::validate(fbank);
   audio::validate(deltas);
+  CENTROID_CHECK(dynamic_range >= 0 && std::isfinite(dynamic_range),
+                 "front end: dynamic_range: expected dB >= 0, got ", dynamic_range);
+  CENTROID_CHECK(dynamic_range == 0 || (fbank.type == audio::FeatureType::fbank &&
+                                        fbank.use_log_fbank && !fbank.use_energy),
+                 "front end: dynamic_range: expected logarithms of bands and no energy column");
   CENTROID_CHECK(normalize == "utterance" || normalize == "speaker" || normalize == "global" ||
                      normalize == "none",
                  "front end: normalize: expected utterance, speaker, global or none, got '",
@@ -83,6 +99,7 @@ void to_json(json& j, const FrontEnd& f) {
       {"fbank", f.fbank}, {"normalize", f.normalize}, {"stack", f.stack}, {"stride", f.stride}};
   if (f.normalize == "global") j["stats"] = f.stats;
   if (!f.normalize_variance) j["normalize_variance"] = false;
+  if (f.dynamic_range != 0) j["dynamic_range"] = f.dynamic_range;
   if (f.deltas.order > 0) j["deltas"] = f.deltas;
 }
 
@@ -93,6 +110,7 @@ void from_json(const json& j, FrontEnd& f) {
   j.at("stride").get_to(f.stride);
   if (f.normalize == "global") j.at("stats").get_to(f.stats);
   f.normalize_variance = j.value("normalize_variance", true);
+  f.dynamic_range = j.value("dynamic_range", 0.0);
   f.deltas =
       j.contains("deltas") ? j.at("deltas").get<audio::DeltaOptions>() : audio::DeltaOptions{};
   f.validate();

@@ -16,6 +16,7 @@ namespace centroid::asr {
 /// From sound to the model's input: filterbank or cepstra, normalisation, deltas, stacking.
 struct FrontEnd {
   audio::FbankOptions fbank;
+  double dynamic_range = 0;             ///< dB below a band's loudest frame that are kept; 0: all
   std::string normalize = "utterance";  ///< utterance, speaker, global or none
   bool normalize_variance = true;       ///< false: only the mean
   audio::GlobalStats stats;             ///< used by "global"
@@ -27,7 +28,11 @@ struct FrontEnd {
   /// The filterbank or cepstra, before normalisation: what statistics are taken of and what a cache
   /// holds. Dither is added with a generator only: recognition is a function of the sound alone.
   audio::Features filterbank(const audio::Sound& sound, Rng* dither = nullptr) const;
-  /// All that follows. `speaker` is used by "speaker"; without it (a sound by itself, an utterance
+  /// Raises what lies more than the dynamic range below the maximum of its band, by default over
+  /// these features, to that limit: digital silence between words, or noise that is under speech
+  /// in one voice's recordings and not in another's, weighs no more in the statistics then.
+  void limit(audio::Features& features, const std::vector<float>& maxima = {}) const;
+  /// All that follows, `limit` first. `speaker` is used by "speaker"; without it (a sound by itself, an utterance
   /// of an unknown speaker) the utterance's own statistics are.
   audio::Features finish(audio::Features features,
                          const audio::GlobalStats* speaker = nullptr) const;

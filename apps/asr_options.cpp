@@ -82,6 +82,9 @@ void add_front_end_options(CLI::App& command, asr::FrontEnd& f,
   for (size_t i = 0; i < normalizations.size(); ++i) {
     names += (i == 0 ? "" : i + 1 < normalizations.size() ? ", " : " or ") + normalizations[i];
   }
+  add("--dynamic-range", f.dynamic_range,
+      "dB below the loudest frame of a band to which everything softer is raised; 0: no limit")
+      ->check(non_negative());
   add("--normalize", f.normalize, "statistics that make means 0 and deviations 1: " + names)
       ->check(CLI::IsMember(normalizations));
   add_switch(command, "normalize-variance", f.normalize_variance,

@@ -106,7 +106,10 @@ audio::GlobalStats corpus_stats(const std::string& manifest, const FrontEnd& fro
   FeatureSource source(manifest, front_end);
   if (!cache_dir.empty()) source.use_cache(cache_dir);
   audio::StatsAccumulator stats;
-  source.for_each([&](int64_t, const audio::Features& features) { stats.add(features); });
+  source.for_each([&](int64_t, audio::Features features) {
+    front_end.limit(features);
+    stats.add(features);
+  });
   return stats.finish();
 }
 

@@ -261,8 +261,9 @@ void TrainCommand::check_unused() const {
          "ctc-weight"},
         "--loss lfmmi");
   needs(!intermediate.empty(), {"intermediate-weight"}, "--intermediate-ctc");
-  needs(!augment.sound.noise.empty(), {"noise-probability", "noise-snr-min", "noise-snr-max"},
-        "--noise");
+  needs(!augment.sound.noise.empty(), {"noise-probability"}, "--noise");
+  needs(!augment.sound.noise.empty() || augment.sound.coloured_noise > 0,
+        {"noise-snr-min", "noise-snr-max"}, "--noise or --coloured-noise");
   needs(!augment.sound.reverb.empty(), {"reverb-probability"}, "--reverb");
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <span>
 
 #include "apps/asr_alignment.h"
@@ -24,17 +25,15 @@ audio::FbankOptions undithered(audio::FbankOptions options) {
   return options;
 }
 
-/// Statistics of the whole recording, for windows that are to be normalised alike.
-audio::GlobalStats recording_stats(const FrontEnd& front_end, const std::string& path,
-                                   int raw_rate) {
+/// Hands the features of a whole recording, a part at a time, to `use`.
+void for_parts(const FrontEnd& front_end, const std::string& path, int raw_rate,
+               const std::function<void(audio::Features)>& use) {
   audio::SoundStream sound(path, front_end.fbank.rate, raw_rate);
   audio::FbankStream fbank(undithered(front_end.fbank));
-  audio::StatsAccumulator stats;
   for (auto samples = sound.read(kBlock); !samples.empty(); samples = sound.read(kBlock)) {
-    stats.add(fbank.push(samples));
+    use(fbank.push(samples));
   }
-  stats.add(fbank.finish());
-  return stats.finish();
+  use(fbank.finish());
 }
 
 /// Rows of scores on the host.
@@ -72,10 +71,7 @@ class Transcriber {
         whole_(options.whole) {
     // The recording's speaker is not known from a manifest.
     const bool own = front_end_.normalize == "utterance" || front_end_.normalize == "speaker";
-    if (options.recording_statistics && options.window > 0 && own) {
-      front_end_.stats = recording_stats(front_end_, path, raw_rate);
-      front_end_.normalize = "global";
-    }
+    if (options.recording_statistics && options.window > 0 && own) take_statistics(path, raw_rate);
     if (options.window == 0) return;
     const double seconds = recognizer.frame_seconds();
     const auto rows = [&](double s) { return int64_t{std::llround(s / seconds)} * step_; };
@@ -99,6 +95,21 @@ class Transcriber {
   }
 
  private:
+  // Of the whole recording, for windows that are to be normalised alike.
+  void take_statistics(const std::string& path, int raw_rate) {
+    if (front_end_.dynamic_range > 0) {
+      for_parts(front_end_, path, raw_rate,
+                [&](const audio::Features& part) { audio::raise_maxima(maxima_, part); });
+    }
+    audio::StatsAccumulator stats;
+    for_parts(front_end_, path, raw_rate, [&](audio::Features part) {
+      front_end_.limit(part, maxima_);
+      stats.add(part);
+    });
+    front_end_.stats = stats.finish();
+    front_end_.normalize = "global";
+  }
+
   // Reads until the buffer holds `frames` frames (all of them: -1) or the sound ends.
   void fill(int64_t frames) {
     while (!ended_ && (frames < 0 || buffer_.frames < frames)) {
@@ -142,6 +153,8 @@ class Transcriber {
     Tensor x;
     Lengths lengths;
     {
+      // The recording's limit is above a window's own, which then changes nothing.
+      if (!maxima_.empty()) front_end_.limit(features, maxima_);
       const audio::Features input = front_end_.finish(std::move(features));
       std::tie(x, lengths) = pad_features({&input});
     }
@@ -281,6 +294,7 @@ class Transcriber {
 
   TrainedRecognizer& recognizer_;
   FrontEnd front_end_;
+  std::vector<float> maxima_;  // of the recording's bands, where they limit windows
   const FrameDecoder& decoder_;
   int64_t classes_, step_;        // step_: frames of the filterbank to a row of scores
   int64_t window_ = 0, hop_ = 0;  // frames of the filterbank; window_ 0: one pass

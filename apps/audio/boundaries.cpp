@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <tuple>
 
 #include "apps/audio/ctm.h"
 #include "apps/audio/score.h"
@@ -89,8 +90,9 @@ ReferenceMarks::ReferenceMarks(std::string path, std::string tier, std::vector<s
     TimedWord word{entry.word, entry.begin, entry.begin + entry.duration, entry.confidence};
     ctm_.emplace_back(entry.recording, std::move(word));
   }
-  std::stable_sort(ctm_.begin(), ctm_.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(ctm_.begin(), ctm_.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first, a.second.begin) < std::tie(b.first, b.second.begin);
+  });
   for (size_t i = 1; i < ctm_.size(); ++i) {
     const auto& [before, last] = ctm_[i - 1];
     const auto& [id, word] = ctm_[i];

@@ -8,6 +8,7 @@
 #endif
 
 #include "tensor/error.h"
+#include "tensor/rng.h"
 
 namespace centroid::audio {
 
@@ -86,6 +87,18 @@ void add_noise(Sound& sound, const std::vector<float>& noise, double snr) {
   if (speech <= 0 || loud <= 0) return;
   const auto scale = static_cast<float>(std::sqrt(speech / loud * std::pow(10.0, -snr / 10)));
   for (size_t i = 0; i < part.size(); ++i) sound.samples[i] += scale * part[i];
+}
+
+std::vector<float> coloured_noise(size_t count, Rng& rng) {
+  const double pole = -0.6 + 1.55 * rng.uniform(), zero = -0.8 + 1.6 * rng.uniform();
+  std::vector<float> noise(count);
+  double before = 0;  // the last sample behind the pole: y[n] = x[n] + pole y[n-1]
+  for (float& sample : noise) {
+    const double y = rng.normal() + pole * before;
+    sample = static_cast<float>(y + zero * before);
+    before = y;
+  }
+  return noise;
 }
 
 }  // namespace centroid::audio

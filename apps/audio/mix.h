@@ -4,6 +4,10 @@
 
 #include "apps/audio/sound.h"
 
+namespace centroid {
+class Rng;
+}
+
 namespace centroid::audio {
 
 /// Mean of the squared samples; 0 for no samples.
@@ -21,5 +25,10 @@ void reverberate(Sound& sound, const Sound& response);
 /// Adds `noise`, repeated where it is shorter, scaled to a signal-to-noise ratio of `snr` dB over
 /// the whole sound. Nothing is added to silence, nor silence to anything.
 void add_noise(Sound& sound, const std::vector<float>& noise, double snr);
+
+/// `count` samples of Gaussian noise of a colour that is drawn too: through one pole in -0.6..0.95
+/// and one zero in -0.8..0.8, from a rumble that falls by 51 dB up to half the rate to a hiss that
+/// rises by 31 dB.
+std::vector<float> coloured_noise(size_t count, Rng& rng);
 
 }  // namespace centroid::audio

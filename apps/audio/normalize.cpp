@@ -73,6 +73,25 @@ void apply(const GlobalStats& stats, Features& f, bool variance) {
   }
 }
 
+void raise_maxima(std::vector<float>& maxima, const Features& f) {
+  if (f.frames == 0) return;
+  if (maxima.empty()) maxima.assign(f.row(0), f.row(0) + f.bins);
+  CENTROID_CHECK(static_cast<int64_t>(maxima.size()) == f.bins,
+                 "maxima: number of bins changed: ", maxima.size(), ", now ", f.bins);
+  for (int64_t t = 0; t < f.frames; ++t) {
+    for (int64_t b = 0; b < f.bins; ++b) maxima[b] = std::max(maxima[b], f.row(t)[b]);
+  }
+}
+
+void limit_range(Features& f, const std::vector<float>& maxima, float range) {
+  if (f.frames == 0) return;
+  CENTROID_CHECK(static_cast<int64_t>(maxima.size()) == f.bins, "limit_range: expected ", f.bins,
+                 " maxima, got ", maxima.size());
+  for (int64_t t = 0; t < f.frames; ++t) {
+    for (int64_t b = 0; b < f.bins; ++b) f.row(t)[b] = std::max(f.row(t)[b], maxima[b] - range);
+  }
+}
+
 void normalize_utterance(Features& features, bool variance) {
   if (features.frames == 0) return;
   StatsAccumulator accumulator;

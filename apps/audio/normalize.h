@@ -1,11 +1,20 @@
 #pragma once
-// Features with mean 0 and, if wanted, deviation 1: of an utterance, a speaker or a corpus.
+// Features with mean 0 and, if wanted, deviation 1: of an utterance, a speaker or a corpus; and
+// limits to how far below the loudest they may lie.
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
 #include "apps/audio/features.h"
 
 namespace centroid::audio {
+
+/// The maximum of each column over time; `maxima` holds those of what came before, or nothing.
+/// Throws when the number of columns changes.
+void raise_maxima(std::vector<float>& maxima, const Features& features);
+
+/// Raises what lies more than `range` below the maximum of its column to maximum - range. Throws
+/// when the number of columns differs.
+void limit_range(Features& features, const std::vector<float>& maxima, float range);
 
 /// Makes each column's mean over time 0 and, if `variance`, its standard deviation 1.
 void normalize_utterance(Features& features, bool variance = true);

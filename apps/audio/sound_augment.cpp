@@ -53,7 +53,7 @@ void check_range(const char* name, double low, double high) {
 bool SoundAugmentOptions::active() const {
   const bool speed = std::any_of(speeds.begin(), speeds.end(), [](double s) { return s != 1; });
   return speed || (!reverb.empty() && reverb_probability > 0) ||
-         (!noise.empty() && noise_probability > 0) || gain_min != 0 || gain_max != 0;
+         (!noise.empty() && noise_probability > 0) || coloured_noise > 0 || gain_min != 0 || gain_max != 0;
 }
 
 void validate(const SoundAugmentOptions& o) {
@@ -62,7 +62,8 @@ void validate(const SoundAugmentOptions& o) {
                    "got ", factor);
   }
   for (const auto& [name, value] :
-       {std::pair{"noise", o.noise_probability}, std::pair{"reverb", o.reverb_probability}}) {
+       {std::pair{"noise", o.noise_probability}, std::pair{"reverb", o.reverb_probability},
+        std::pair{"coloured noise", o.coloured_noise}}) {
     CENTROID_CHECK(value >= 0 && value <= 1, "augment: ", name, " probability: expected 0..1, got ",
                    value);
   }
@@ -129,7 +130,8 @@ void SoundAugment::operator()(Sound& sound, uint64_t seed, int64_t epoch,
   CENTROID_CHECK(sound.rate == rate_, "augment: expected a sound at ", rate_, " Hz, got ",
                  sound.rate, " Hz");
   const Rng stream = stream_of(seed, epoch, id);
-  Rng room = stream.fork("reverb"), noise = stream.fork("noise"), gain = stream.fork("gain");
+  Rng room = stream.fork("reverb"), noise = stream.fork("noise"), gain = stream.fork("gain"),
+      colour = stream.fork("coloured-noise");
   if (!responses_.empty() && room.bernoulli(options_.reverb_probability)) {
     const SoundSource& source = responses_[room.below(responses_.size())];
     reverberate(sound, {whole(source, rate_), rate_});
@@ -138,6 +140,10 @@ void SoundAugment::operator()(Sound& sound, uint64_t seed, int64_t epoch,
     const SoundSource& source = noises_[noise.below(noises_.size())];
     const double snr = between(noise, options_.noise_snr_min, options_.noise_snr_max);
     add_noise(sound, draw_noise(source, sound.samples.size(), rate_, noise), snr);
+  }
+  if (colour.bernoulli(options_.coloured_noise)) {
+    const double snr = between(colour, options_.noise_snr_min, options_.noise_snr_max);
+    add_noise(sound, coloured_noise(sound.samples.size(), colour), snr);
   }
   if (options_.gain_min != 0 || options_.gain_max != 0) {
     const double decibel = between(gain, options_.gain_min, options_.gain_max);

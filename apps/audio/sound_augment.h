@@ -17,6 +17,7 @@ struct SoundAugmentOptions {
   double reverb_probability = 0.5;  ///< that an utterance is put into a room
   std::string noise;                ///< noises: file, folder or manifest; "": none
   double noise_probability = 0.5;   ///< that an utterance gets noise
+  double coloured_noise = 0;        ///< probability of Gaussian noise of a random colour
   double noise_snr_min = 10, noise_snr_max = 20;  ///< dB, drawn uniformly
   double gain_min = 0, gain_max = 0;              ///< dB, drawn uniformly
 

@@ -179,6 +179,7 @@ TEST_CASE("options that would have no effect are refused", "[asr]") {
   refuses({"--leaky", "0.5"}, "--loss lfmmi");
   refuses({"--intermediate-weight", "0.5"}, "--intermediate-ctc");
   refuses({"--noise-probability", "1"}, "--noise");
+  refuses({"--noise-snr-min", "1"}, "--noise or --coloured-noise");
   refuses({"--reverb-probability", "1"}, "--reverb");
   // A file of options may hold all of them, at their defaults.
   const Outcome dump = run(dir, "asr", tiny(dir / "run", 1, {"--dump-config"}));

@@ -1,5 +1,6 @@
 // Front ends, augmentation and caches as `asr` uses them.
 #include <catch2/catch.hpp>
+#include <numeric>
 #include <set>
 #include <thread>
 
@@ -253,6 +254,80 @@ TEST_CASE("an utterance that would become too short for its labels keeps its spe
   }
   CHECK(seen.size() == 2);
   CHECK(*seen.begin() == frames);
+}
+
+TEST_CASE("a limited dynamic range is taken before all statistics", "[front-end]") {
+  const audio::Vocab vocab = audio::read_vocab(corpus().data("vocab.json"));
+  asr::FrontEnd front_end = small_front_end(), whole = front_end;
+  front_end.dynamic_range = 20;
+  const audio::Sound sound = audio::load_sound(corpus().dir / "tones/u01.wav", 8000);
+  audio::Features f = whole.filterbank(sound), limited = f;
+  std::vector<float> maxima;
+  audio::raise_maxima(maxima, f);
+  const auto ratio = static_cast<float>(std::log(100.0));  // 20 dB of power
+  for (int64_t i = 0; i < f.frames * f.bins; ++i) {
+    limited.data[i] = std::max(f.data[i], maxima[i % f.bins] - ratio);
+  }
+  CHECK(limited.data != f.data);
+  front_end.normalize = "none";
+  const std::vector<float> got = front_end.finish(f).data;
+  for (size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(limited.data[i]).margin(1e-5));
+  front_end.normalize = "utterance";
+  audio::normalize_utterance(limited);
+  const std::vector<float> normal = front_end.finish(f).data;
+  for (size_t i = 0; i < got.size(); ++i) {
+    CHECK(normal[i] == Approx(limited.data[i]).margin(1e-4));
+  }
+  front_end.fbank.use_power = whole.fbank.use_power = false;
+  front_end.normalize = "none";
+  const audio::Features magnitudes = front_end.finish(whole.filterbank(sound));
+  float widest = 0;
+  for (int64_t b = 0; b < f.bins; ++b) {
+    float least = 99, most = -99;
+    for (int64_t t = 0; t < f.frames; ++t) {
+      least = std::min(least, magnitudes.row(t)[b]);
+      most = std::max(most, magnitudes.row(t)[b]);
+    }
+    widest = std::max(widest, most - least);
+  }
+  CHECK(widest == Approx(std::log(10.0)).margin(1e-4));  // 20 dB of magnitude
+
+  front_end = small_front_end();
+  front_end.dynamic_range = 20;
+  for (const char* kind : {"speaker", "global"}) {
+    front_end.normalize = kind;
+    asr::FrontEnd other = front_end;
+    other.dynamic_range = 0;
+    const auto stats = [&](const asr::FrontEnd& of) {
+      if (of.normalize == "global") {
+        return asr::corpus_stats(corpus().data("train.jsonl"), of, "").mean;
+      }
+      asr::Dataset data(corpus().data("train.jsonl"), of, vocab, 1);
+      data.load();
+      std::vector<float> rows;  // normalised by what all utterances of a speaker are
+      for (int64_t i = 0; i < data.size(); ++i) {
+        const std::vector<float> values = data.features(i).data;
+        rows.insert(rows.end(), values.begin(), values.end());
+      }
+      return rows;
+    };
+    const std::vector<float> with = stats(front_end), without = stats(other);
+    REQUIRE(with.size() == without.size());
+    if (front_end.normalize == "global") {
+      for (size_t b = 0; b < with.size(); ++b) CHECK(with[b] >= without[b]);
+      CHECK(with != without);
+    } else {
+      CHECK(std::abs(std::accumulate(with.begin(), with.end(), 0.0)) < 1e-3 * with.size());
+      CHECK(with != without);
+    }
+  }
+
+  CHECK(json::parse(json(front_end).dump()).get<asr::FrontEnd>().dynamic_range == 20);
+  front_end.dynamic_range = -1;
+  CHECK_THROWS_WITH(front_end.validate(), Contains("expected dB >= 0, got -1"));
+  front_end.dynamic_range = 20;
+  front_end.fbank.type = audio::FeatureType::mfcc;
+  CHECK_THROWS_WITH(front_end.validate(), Contains("logarithms of bands"));
 }
 
 TEST_CASE("front ends of older checkpoints keep their text", "[front-end]") {

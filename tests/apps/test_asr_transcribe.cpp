@@ -54,7 +54,7 @@ struct Trained {
             audio::split_words("--rate 8000 --bins 24 --width 32 --hidden 64 --layers 2 --heads 2 "
                                "--channels 4 --batch-items 8 --warmup 10 --eval-every 100 "
                                "--save-every 100 --lr 5e-3 --subsampling 2 --steps 100 "
-                               "--attention local:window=4 --positions rotary"));
+                               "--attention local:window=4 --positions rotary --dynamic-range 40"));
     if (o.code != 0) throw Error(o.err);
   }
   static constexpr int kCount = 24;
@@ -323,6 +323,10 @@ TEST_CASE("what cannot be transcribed is named, and the others go on", "[transcr
   CHECK_THAT(transcribe(dir, {good, "--raw-rate", "8000"}).err, Contains("standard input (-)"));
   CHECK_THAT(transcribe(dir, {good, good, "--out", dir / "out"}).err,
              Contains("several recordings are named u03"));
+  CHECK_THAT(transcribe(dir, {good, good, "--format", "ctm"}).err,
+             Contains("several recordings are named u03"));
+  CHECK(transcribe(dir, {good, good}).code == 0);
+  CHECK(json::parse(transcribe(dir, {good, "--json"}).out).at("id") == "u03");
 }
 
 TEST_CASE("asr align writes symbols and words in time", "[align]") {
@@ -415,6 +419,6 @@ TEST_CASE("asr align names what it cannot align", "[align]") {
   std::ofstream(dir / "marks.ctm") << "u00 1 0 0.1 z\n";
   CHECK_THAT(compared({}), Contains("expected phones as in the transcripts"));
   CHECK_THAT(compared({"--compare", "words"}), Contains("expected a --lexicon"));
-  std::ofstream(dir / "marks.ctm") << "u00 1 0 0.1 a\nu00 1 0 0.1 a\n";
+  std::ofstream(dir / "marks.ctm") << "u00 1 0 0.1 a\nu00 1 0.1 0.1 b\nu00 1 0 0.1 a\n";
   CHECK_THAT(compared({}), Contains("u00: a at 0 s is listed twice"));
 }

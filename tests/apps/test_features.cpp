@@ -408,6 +408,23 @@ TEST_CASE("Stacking joins frames and repeats the last one") {
   CHECK_THROWS_AS(stack_frames(f, 0, 1), centroid::Error);
 }
 
+TEST_CASE("The dynamic range is limited in each column by itself") {
+  std::vector<float> maxima;
+  raise_maxima(maxima, {0, 2, {}});
+  CHECK(maxima.empty());
+  raise_maxima(maxima, {2, 2, {-9, 1, 4, -20}});
+  raise_maxima(maxima, {1, 2, {5, -3}});
+  CHECK(maxima == std::vector<float>{5, 1});
+  Features f{3, 2, {-9, 1, 4, -20, 1, -3}};
+  limit_range(f, maxima, 4);
+  CHECK(f.data == std::vector<float>{1, 1, 4, -3, 1, -3});
+  CHECK_THAT(message_of([&] { limit_range(f, {1}, 4); }), Contains("2 maxima, got 1"));
+  CHECK_THAT(message_of([&] { raise_maxima(maxima, {1, 3, {1, 2, 3}}); }), Contains("2, now 3"));
+  Features none{0, 2, {}};
+  limit_range(none, {}, 1);
+  CHECK(none.data.empty());
+}
+
 TEST_CASE("Normalisation makes means 0 and deviations 1, per utterance and over a corpus") {
   Features f{4, 3, {1, 5, 2, 2, 5, 4, 3, 5, 6, 4, 5, 8}};
   Features n = f;

@@ -106,6 +106,11 @@ size_t check_counts(const std::string& ref, const std::string& hyp, const std::s
 
 }  // namespace
 
+TEST_CASE("Transcripts whose alignment would fill the memory are refused") {
+  const std::vector<std::string> day(100000);
+  CHECK_THROWS_WITH(align(day, day), Contains("got 100000 and 100000 (cut the recording"));
+}
+
 TEST_CASE("Alignments are the cheapest for any costs") {
   centroid::Rng rng(5);
   for (const AlignCosts costs : {kScliteCosts, AlignCosts{1, 2, 5, true}, AlignCosts{7, 1, 1}}) {

@@ -203,6 +203,46 @@ TEST_CASE("Everything that can be drawn is drawn, as often as was asked for", "[
   CHECK(count < 75);
 }
 
+TEST_CASE("Coloured noise is Gaussian noise of many slopes, as often and as loud as asked for",
+          "[augment]") {
+  const Sound sound{noise(4000, 1), 16000};
+  SoundAugmentOptions o;
+  o.coloured_noise = 0.5;
+  o.noise_snr_min = 5;
+  o.noise_snr_max = 15;
+  const SoundAugment augment(o, 16000);
+  int count = 0;
+  double least = 99, most = -99, highest = 1, lowest = -1;
+  for (int epoch = 0; epoch < 200; ++epoch) {
+    Sound s = sound;
+    augment(s, 1, epoch, "u");
+    if (s.samples == sound.samples) continue;
+    ++count;
+    const double snr = snr_of(sound.samples, s.samples, 0);
+    least = std::min(least, snr);
+    most = std::max(most, snr);
+    double power = 0, next = 0;  // the correlation of neighbours tells low from high frequencies
+    for (size_t i = 1; i < s.samples.size(); ++i) {
+      const double a = s.samples[i - 1] - sound.samples[i - 1], b = s.samples[i] - sound.samples[i];
+      power += b * b;
+      next += a * b;
+    }
+    highest = std::min(highest, next / power);
+    lowest = std::max(lowest, next / power);
+  }
+  CHECK(count > 70);
+  CHECK(count < 130);
+  CHECK(least > 4.99);
+  CHECK(least < 6);
+  CHECK(most < 15.01);
+  CHECK(most > 14);
+  CHECK(highest < -0.5);
+  CHECK(lowest > 0.9);
+  Rng rng(1);
+  CHECK(coloured_noise(0, rng).empty());
+  CHECK(std::abs(coloured_noise(100000, rng)[99999]) < 1000);
+}
+
 TEST_CASE("Noises come from a file, a folder or a manifest", "[augment]") {
   TempFolder dir;
   dir.write_tone("n/b.wav", 0.5);
@@ -248,6 +288,7 @@ TEST_CASE("Unusable augmentation is refused by name", "[augment]") {
   };
   says([](auto& o) { o.speeds = {1.0, 9.0}; }, "0.25..4, got 9");
   says([](auto& o) { o.noise_probability = 1.5; }, "noise probability");
+  says([](auto& o) { o.coloured_noise = 2; }, "coloured noise probability");
   says([](auto& o) { o.reverb_probability = -1; }, "reverb probability");
   says([](auto& o) { o.gain_min = 1; }, "gain: expected min <= max");
   says([](auto& o) { o.noise_snr_min = NAN; }, "noise SNR");
