@@ -202,8 +202,9 @@ Words Cell::commands() const {
 std::string Cell::data() const {
   for (const Step& step : steps) {
     for (const std::string& word : step.words) {
-      if (!word.starts_with('$') || word.starts_with("$WORK")) continue;
-      return word.substr(1, word.find('/') - 1);
+      if (!word.starts_with('$')) continue;
+      const std::string name = word.substr(1, word.find('/') - 1);
+      if (name != "WORK" && name != "SCRIPTS") return name;
     }
   }
   return "";

@@ -360,7 +360,7 @@ Page render_page(const Cells& cells) {
 
 The experiments of "Fast Transformers with Clustered Attention" (Vyas, Katharopoulos and Fleuret, NeurIPS 2020)
 at the size of a CPU, and after them recognisers of speech for their own sake. `make report` runs what is missing and writes this page. Every measured number comes from
-a file in `docs/results/`, which also holds the commands that made it (`$WORK` is a scratch folder); those said
+a file in `docs/results/`, which also holds the commands that made it (`$WORK` is a scratch folder, `$SCRIPTS` is `apps`); those said
 to be the paper's come from the paper.
 )" << cells_line(cells, "");
   std::set<std::string> machines;

@@ -158,7 +158,10 @@ Words Runner::resolve(const Words& words) const {
     if (!word.starts_with('$')) continue;
     const size_t end = std::min(word.find('/'), word.size());
     const std::string name = word.substr(1, end - 1);
-    word = (name == "WORK" ? paths_.work : data_folder(name)) + word.substr(end);
+    const std::string folder = name == "WORK"      ? paths_.work
+                               : name == "SCRIPTS" ? paths_.scripts
+                                                   : data_folder(name);
+    word = folder + word.substr(end);
   }
   if (limits_.threads > 0) {
     result.push_back("--threads");
