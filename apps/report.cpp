@@ -126,7 +126,8 @@ CLI::App* add_command(CLI::App& app, ReportCommand& command, const char* name, c
                     "Folder of copy, asr, bench and attention-map")
         ->default_str("this program's")
         ->group(group);
-    sub->add_option("--scripts", command.paths.scripts, "Folder of peer_pocketsphinx.py and audio/lexicons")
+    sub->add_option("--scripts", command.paths.scripts,
+                    "Folder of peer_pocketsphinx.py and audio/lexicons")
         ->capture_default_str()
         ->group(group);
   }

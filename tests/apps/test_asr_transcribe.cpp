@@ -54,7 +54,7 @@ struct Trained {
             audio::split_words("--rate 8000 --bins 24 --width 32 --hidden 64 --layers 2 --heads 2 "
                                "--channels 4 --batch-items 8 --warmup 10 --eval-every 100 "
                                "--save-every 100 --lr 5e-3 --subsampling 2 --steps 100 "
-                               "--attention local:window=4 --positions rotary --dynamic-range 40"));
+                               "--attention local:window=4 --positions rotary --dynamic-range 15"));
     if (o.code != 0) throw Error(o.err);
   }
   static constexpr int kCount = 24;
