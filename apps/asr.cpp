@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   register_lm(app);
   register_tune(app);
   register_transcribe(app);
+  register_join(app);
   register_align(app);
   register_score(app);
   register_average(app);

@@ -24,6 +24,7 @@ void register_eval(CLI::App& app);        ///< error rates of a recogniser on a 
 void register_lm(CLI::App& app);          ///< text -> an n-gram language model
 void register_tune(CLI::App& app);        ///< LM weight and word score for a recogniser
 void register_transcribe(CLI::App& app);  ///< sound files -> text
+void register_join(CLI::App& app);        ///< utterances -> one long recording
 void register_align(CLI::App& app);       ///< transcripts -> their symbols and words in time
 void register_score(CLI::App& app);       ///< transcripts -> error rates, intervals, tests
 void register_average(CLI::App& app);     ///< checkpoints -> their mean

@@ -32,8 +32,8 @@ struct FrontEnd {
   /// these features, to that limit: digital silence between words, or noise that is under speech
   /// in one voice's recordings and not in another's, weighs no more in the statistics then.
   void limit(audio::Features& features, const std::vector<float>& maxima = {}) const;
-  /// All that follows, `limit` first. `speaker` is used by "speaker"; without it (a sound by itself, an utterance
-  /// of an unknown speaker) the utterance's own statistics are.
+  /// All that follows, `limit` first. `speaker` is used by "speaker"; without it (a sound by
+  /// itself, an utterance of an unknown speaker) the utterance's own statistics are.
   audio::Features finish(audio::Features features,
                          const audio::GlobalStats* speaker = nullptr) const;
   /// Columns of the model's input.

@@ -206,6 +206,14 @@ void TranscribeCommand::run() {
     std::fprintf(stderr, "%.1f s of sound in %.1f s: real-time factor %.4f, peak memory %.0f MiB\n",
                  seconds, took, took / seconds, peak_mib());
   }
+  if (common.json && !out.empty()) {
+    std::cout << nlohmann::ordered_json{{"recordings", list.size()},
+                                        {"seconds", seconds},
+                                        {"seconds_taken", took},
+                                        {"peak_mib", peak_mib()}}
+                     .dump(2)
+              << "\n";
+  }
   CENTROID_CHECK(failed == 0, "transcribe: ", failed, " of ", files.size(),
                  " inputs, or recordings in them, could not be transcribed");
 }
@@ -257,7 +265,10 @@ void register_transcribe(CLI::App& app) {
       ->check(CLI::IsMember({"text", "json", "srt", "vtt", "ctm", "textgrid"}))
       ->default_str("text, or json with --json")
       ->group(group);
-  sub->add_option("--out", command->out, "Folder for the results; without it: standard output")
+  sub->add_option(
+         "--out", command->out,
+         "Folder for the results; without it: standard output. With --json the length of the "
+         "sound, the time and the memory taken are printed then")
       ->group(group);
   sub->add_option("--raw-rate", command->raw_rate,
                   "Standard input is no sound file but mono 16-bit little-endian samples at this "

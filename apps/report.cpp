@@ -19,7 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const Words kParts = {"scaling", "copy", "speech", "long", "swap", "festvox", "digits", "asterisk"};
+const Words kParts = {"scaling", "copy",   "speech",   "long",      "swap",
+                      "festvox", "digits", "asterisk", "recordings"};
 
 struct ReportCommand {
   CommonOptions common;

@@ -13,8 +13,8 @@ namespace centroid::apps {
 using Words = std::vector<std::string>;
 using Json = nlohmann::ordered_json;
 
-/// One command of a cell. Its words may begin with `$WORK` (the work folder) and with the names of
-/// environment variables that point to data: `$FESTVOX_RU`, `$FSDD`, `$ASTERISK`.
+/// One command of a cell. Its words may begin with `$WORK` (the work folder), `$SCRIPTS` (`apps`)
+/// and the names of environment variables that point to data: `$FESTVOX_RU`, `$FSDD`, `$ASTERISK`.
 struct Step {
   enum Kind {
     prepare,  ///< makes `$WORK/data/NAME`, once for all cells
@@ -113,6 +113,22 @@ inline constexpr int64_t kVoiceSeeds = 2;
 std::string voice_cell(const std::string& unit, const std::string& loss, const std::string& variant,
                        int64_t seed);
 inline constexpr const char* kVoiceLmCell = "festvox/phones/ctc/full/lm";
+/// How a long recording is transcribed, and whether an hour of it is, too. Attention to 125
+/// positions of 40 ms is to 5 s on either side.
+struct RecordingMode {
+  std::string name, label, options;
+  bool hour;
+};
+inline const std::vector<RecordingMode> kRecordingModes = {
+    {"w5", "windows of 5 s, 1 s shared", "--window 5 --overlap 1", false},
+    {"w8", "windows of 8 s, 2 s shared", "--window 8 --overlap 2", false},
+    {"w10", "windows of 10 s, 2 s shared (default)", "--window 10 --overlap 2", true},
+    {"w15", "windows of 15 s, 4 s shared", "--window 15 --overlap 4", false},
+    {"w20", "windows of 20 s, 4 s shared", "--window 20 --overlap 4", false},
+    {"w40", "windows of 40 s, 8 s shared", "--window 40 --overlap 8", false},
+    {"pass", "one pass, as trained", "--window 0", true},
+    {"local", "one pass, 5 s on either side", "--window 0 --attention local:window=125", true}};
+inline constexpr const char *kJoinedTest = "festvox-ru-joined", *kJoinedHour = "festvox-ru-hour";
 inline const Words kDigitSpeakers = {"george", "jackson", "lucas", "nicolas", "theo", "yweweler"};
 inline constexpr int64_t kPromptSeeds = 2;
 inline constexpr const char* kPeerCell = "asterisk/pocketsphinx";

@@ -102,6 +102,39 @@ void add_voice_lm(std::vector<Cell>& cells) {
                     score("score", set, hypotheses(training.name, "lm"))}});
 }
 
+// ---- long recordings ----------------------------------------------------------------------------
+
+// Transcribes `sound` and scores it as one utterance.
+void add_transcript(Cell& cell, const std::string& run, const std::string& sound,
+                    const RecordingMode& mode) {
+  const std::string name = concat(sound, "-", mode.name), out = run_folder(cell.id) + "-" + name;
+  cell.steps.push_back(
+      result(name, concat("asr transcribe ", kData, sound, ".wav --model ", run_folder(run), " ",
+                          mode.options, " --format json --out ", out)));
+  cell.steps.push_back(
+      result(name + "-score", concat("asr score ", kData, sound, ".jsonl ", out, "/", sound,
+                                     ".json --unit phones --costs levenshtein --draws 0")));
+}
+
+void add_recordings(std::vector<Cell>& cells) {
+  const TestSet set = voice_set("phones");
+  const std::string test = "asr join --data " + set.file("test");
+  for (const Variant& v : kVoiceVariants) {
+    const Step training = voice_training("phones", "ctc", v, 1);
+    Cell cell{"recordings/" + v.name, 5, 14, {voice_data("phones"), training}};
+    cell.steps.push_back(
+        {Step::prepare, kJoinedTest, words(concat(test, " --out ", kData, kJoinedTest, ".wav"))});
+    cell.steps.push_back({Step::prepare, kJoinedHour,
+                          words(concat(test, " ", set.file("dev"), " ", set.file("train"),
+                                       " --seconds 3600 --out ", kData, kJoinedHour, ".wav"))});
+    for (const RecordingMode& mode : kRecordingModes) {
+      add_transcript(cell, training.name, kJoinedTest, mode);
+      if (mode.hour) add_transcript(cell, training.name, kJoinedHour, mode);
+    }
+    cells.push_back(cell);
+  }
+}
+
 // ---- connected digits -------------------------------------------------------------------------
 
 // Sequences of digits; those of `speaker` are the test set.
@@ -205,6 +238,7 @@ void add_recognisers(std::vector<Cell>& cells) {
   add_voice_lm(cells);
   add_digits(cells);
   add_prompts(cells);
+  add_recordings(cells);
 }
 
 }  // namespace centroid::apps

@@ -143,12 +143,55 @@ how far a small model for one voice and one purpose gets, nothing about speech i
   table(out, {"system", "WER %"}, rows);
 }
 
+// ---- 9. long recordings -------------------------------------------------------------------------
+
+void recordings(std::ostream& out, const Cells& cells) {
+  out << R"(
+## 9. Long recordings
+
+The models of part 6 with CTC, phones and seed 1 were trained on utterances of 4 to 18 s. Here they hear the 62 test utterances
+joined without gaps (10 minutes), and an hour that also holds those of dev and a part of the training set, for time and
+memory; its error rates are those of a mostly known text. Error rates in % of phones, decoded greedily.
+)" << cells_line(cells, "recordings");
+  Words head = {"test set, PER %"};
+  for (const Variant& v : kVoiceVariants) head.push_back(v.name);
+  std::vector<Words> rows = {{"utterance by utterance"}};
+  for (const Variant& v : kVoiceVariants) {
+    const std::string trained = voice_cell(kVoiceUnits[0], kVoiceLosses[0], v.name, 1);
+    rows[0].push_back(percent(rate_of(cells, trained, "score")));
+  }
+  for (const RecordingMode& mode : kRecordingModes) {
+    rows.push_back({mode.label});
+    for (const Variant& v : kVoiceVariants) {
+      const std::string key = concat(kJoinedTest, "-", mode.name, "-score");
+      rows.back().push_back(percent(rate_of(cells, "recordings/" + v.name, key)));
+    }
+  }
+  table(out, head, rows);
+  out << "\n";
+  rows.clear();
+  for (const Variant& v : kVoiceVariants) {
+    const std::string id = "recordings/" + v.name;
+    for (const RecordingMode& mode : kRecordingModes) {
+      if (!mode.hour) continue;
+      const std::string key = concat(kJoinedHour, "-", mode.name);
+      const double seconds = number(cells, id, "/" + key + "/seconds"),
+                   took = number(cells, id, "/" + key + "/seconds_taken");
+      rows.push_back({concat(v.name, ", ", mode.label), percent(rate_of(cells, id, key + "-score")),
+                      text(took), text(took / seconds, 2),
+                      text(number(cells, id, "/" + key + "/peak_mib"), 4)});
+    }
+  }
+  table(out, {"an hour", "PER %", "seconds", "real-time factor", "peak memory, MiB"}, rows);
+}
+
 }  // namespace
 
 void render_recognisers(std::ostream& out, const Cells& cells) {
   voice(out, cells);
   digits(out, cells);
   prompts(out, cells);
+  recordings(out, cells);
 }
 
 }  // namespace centroid::apps

@@ -271,11 +271,17 @@ TEST_CASE("folders, standard input and formats", "[transcribe]") {
   std::filesystem::copy_file(wav(trained().dir, 1), dir / "in/one.wav");
   std::filesystem::copy_file(wav(trained().dir, 2), dir / "in/deep/two words.wav");
   std::ofstream(dir / "in/notes.txt") << "no sound";
-  const Outcome o = transcribe(
-      dir, {dir / "in", "--out", dir / "out", "--format", "text,json,srt,vtt,ctm,textgrid"});
+  const Outcome o = transcribe(dir, {dir / "in", "--out", dir / "out", "--format",
+                                     "text,json,srt,vtt,ctm,textgrid", "--json"});
   INFO(o.err);
   REQUIRE(o.code == 0);
-  CHECK(o.out.empty());
+  const json totals = json::parse(o.out);
+  CHECK(totals.at("recordings") == 2);
+  CHECK(totals.at("seconds").get<double>() ==
+        Approx(audio::sound_duration(dir / "in/one.wav") +
+               audio::sound_duration(dir / "in/deep/two words.wav")));
+  CHECK(totals.at("seconds_taken").get<double>() > 0);
+  CHECK(totals.at("peak_mib").get<double>() > 1);
   for (const std::string name : {"one", "deep/two words"}) {
     const auto content = [&](const char* end) { return read_text(dir / ("out/" + name + end)); };
     const json t = json::parse(content(".json"));
