@@ -262,6 +262,7 @@ void register_transcribe(CLI::App& app) {
                   "One or, with --out, several of: text, json (a line per recording), srt, vtt "
                   "(subtitles), ctm, textgrid (words)")
       ->delimiter(',')
+      ->allow_extra_args(false)  // what follows is a sound file
       ->check(CLI::IsMember({"text", "json", "srt", "vtt", "ctm", "textgrid"}))
       ->default_str("text, or json with --json")
       ->group(group);

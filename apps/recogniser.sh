@@ -34,15 +34,16 @@ run "$bin/asr" eval --model "$out/run" --data "$out/data/dev.jsonl"
 
 say "4. A language model of its training sentences, weighed on the development set"
 run "$bin/asr" lm --manifest "$out/data/train.jsonl" --unit phones --order 6 --out "$out/phones.arpa" \
-  --test "$out/data/dev.jsonl"
+  --test "$out/data/dev.jsonl" "$out/data/test.jsonl"
 run "$bin/asr" tune --model "$out/run" --data "$out/data/dev.jsonl" --lm "$out/phones.arpa" \
   --beam 32 --out "$out/decoder.json"
 
 say "5. Scores, and whether the language model makes a difference"
 run "$bin/asr" eval --model "$out/run" --data "$out/data/test.jsonl" --hyp "$out/greedy.txt"
+run "$bin/asr" eval --model "$out/run" --data "$out/data/test.jsonl" --beam 16
 run "$bin/asr" eval --model "$out/run" --data "$out/data/test.jsonl" --decoder "$out/decoder.json" \
   --hyp "$out/tuned.txt"
-run "$bin/asr" score "$out/data/test.jsonl" "$out/greedy.txt" --unit phones --confusions 3 \
+run "$bin/asr" score "$out/data/test.jsonl" "$out/greedy.txt" --unit phones --confusions 5 \
   --versus "$out/tuned.txt"
 
 say "6. When each phone was said, compared with the marks of the corpus"

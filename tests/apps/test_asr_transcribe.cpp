@@ -332,6 +332,7 @@ TEST_CASE("what cannot be transcribed is named, and the others go on", "[transcr
   CHECK_THAT(transcribe(dir, {good, good, "--format", "ctm"}).err,
              Contains("several recordings are named u03"));
   CHECK(transcribe(dir, {good, good}).code == 0);
+  CHECK(transcribe(dir, {"--format", "srt", good, "--threads", "1"}).code == 0);
   CHECK(json::parse(transcribe(dir, {good, "--json"}).out).at("id") == "u03");
 }
 
