@@ -53,7 +53,8 @@ void check_range(const char* name, double low, double high) {
 bool SoundAugmentOptions::active() const {
   const bool speed = std::any_of(speeds.begin(), speeds.end(), [](double s) { return s != 1; });
   return speed || (!reverb.empty() && reverb_probability > 0) ||
-         (!noise.empty() && noise_probability > 0) || coloured_noise > 0 || gain_min != 0 || gain_max != 0;
+         (!noise.empty() && noise_probability > 0) || coloured_noise > 0 || gain_min != 0 ||
+         gain_max != 0;
 }
 
 void validate(const SoundAugmentOptions& o) {
