@@ -66,25 +66,34 @@ class Joined {
   int64_t count_ = 0;
 };
 
+/// What is joined must not be replaced by the result.
+void check_apart(const std::string& written, const std::string& read) {
+  std::error_code error;
+  CENTROID_CHECK(!fs::equivalent(written, read, error), "asr join: --out: ", written,
+                 " would replace what is to be joined (take another name)");
+}
+
 void JoinCommand::run() const {
   apply(common);
   CENTROID_CHECK(out.ends_with(".wav"), "asr join: --out: expected a name that ends in .wav, got ",
                  out);
+  const std::string described = fs::path(out).replace_extension(".jsonl").string();
   Joined joined(rate, gap);
   int64_t left = 0;
   for (const std::string& manifest : manifests) {
+    check_apart(described, manifest);
     audio::ManifestReader reader(manifest);
     for (audio::Utterance u; reader.next(u);) {
+      check_apart(out, u.audio);
       const bool full = seconds > 0 && joined.seconds() >= seconds;
       full ? void(++left) : joined.add(u);
     }
   }
   CENTROID_CHECK(joined.count() > 0, "asr join: expected utterances, found none");
-  const std::string manifest = fs::path(out).replace_extension(".jsonl").string();
-  joined.write(out, manifest);
+  joined.write(out, described);
   if (common.json) {
     std::cout << nlohmann::ordered_json{{"sound", out},
-                                        {"manifest", manifest},
+                                        {"manifest", described},
                                         {"seconds", joined.seconds()},
                                         {"utterances", joined.count()},
                                         {"left", left}}
@@ -93,7 +102,7 @@ void JoinCommand::run() const {
     return;
   }
   std::printf("%lld utterances, %.1f s: %s, %s\n", static_cast<long long>(joined.count()),
-              joined.seconds(), out.c_str(), manifest.c_str());
+              joined.seconds(), out.c_str(), described.c_str());
   if (left > 0) std::printf("%lld more were not needed\n", static_cast<long long>(left));
 }
 

@@ -42,7 +42,8 @@ void FrontEnd::limit(audio::Features& features, const std::vector<float>& maxima
   if (dynamic_range == 0) return;
   std::vector<float> own;
   if (maxima.empty()) audio::raise_maxima(own, features);
-  const double decibels = (fbank.use_power ? 10 : 20) / std::numbers::ln10;  // per neper
+  // dB to a step of 1 of the natural logarithm
+  const double decibels = (fbank.use_power ? 10 : 20) / std::numbers::ln10;
   audio::limit_range(features, maxima.empty() ? own : maxima,
                      static_cast<float>(dynamic_range / decibels));
 }

@@ -103,6 +103,10 @@ TEST_CASE("what cannot be joined is refused", "[join]") {
   says({"--data", sounds.dir / "none.jsonl", "--out", out}, 1, "none.jsonl");
   std::ofstream(sounds.dir / "empty.jsonl") << "";
   says({"--data", sounds.dir / "empty.jsonl", "--out", out}, 1, "found none");
+  const std::string before = read_text(a);
+  says({"--data", a, "--out", sounds.dir / "a.wav"}, 1, "a.jsonl would replace");
+  says({"--data", a, "--out", sounds.dir / "u1.wav"}, 1, "u1.wav would replace");
+  CHECK(read_text(a) == before);
   sounds.utterances[2].phones.clear();
   audio::write_manifest(sounds.dir / "b.jsonl", {sounds.utterances[2]});
   says({"--data", a, sounds.dir / "b.jsonl", "--out", out}, 1, "u2: expected phones in all");
