@@ -96,7 +96,9 @@ inline const std::vector<Variant> kSwapEvaluated = {
     {"clustered-50", "clustered:clusters=50"},
     {"improved-clustered-50", "improved-clustered:clusters=50,topk=32"},
     {"exact-topk-32", "exact-topk:topk=32"},
-    {"local-clustered-50", "local-clustered:clusters=50,window=16"}};
+    {"local-clustered-50", "local-clustered:clusters=50,window=16"},
+    {"multipole-128", "multipole:near=4,chunk=32"},
+    {"smyrf-4", "smyrf:rounds=4"}};
 
 inline const std::vector<Variant> kLongVariants = {
     {"full", "full"}, {"improved-clustered-100", "improved-clustered:clusters=100,topk=32"}};
