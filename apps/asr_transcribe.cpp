@@ -234,7 +234,7 @@ void add_window_options(CLI::App& sub, TranscribeCommand& command) {
       ->group(group);
   sub.add_option("--statistics", command.statistics,
                  "Mean and deviation for models that normalise each utterance: of each window, or "
-                 "of the whole recording, which is then read twice")
+                 "of the whole recording, which is then read in advance")
       ->check(CLI::IsMember({"window", "recording"}))
       ->capture_default_str()
       ->group(group);

@@ -104,8 +104,8 @@ void digits(std::ostream& out, const Cells& cells) {
 
 FSDD has six speakers. Each is left out once: sequences of 1 to 8 s are made of the takes of the other five, and
 the one who was left out is recognised. Phones, decoded with a lexicon of the ten words. Word error rate in % of 150
-sequences, with the 95 % interval over them; beside it that of the same speaker's 500 takes one by one, each shorter
-than anything in training and with statistics of its own. Five voices are few, and ten words are all there is. The recipe
+sequences, with the 95 % interval over them; beside it that of the same speaker's 500 takes one by one, nearly all
+shorter than anything in training, and with statistics of their own. Five voices are few, and ten words are all there is. The recipe
 was found by trials on all of them but yweweler, whose digits were first heard when it was done: the others' rates flatter it.
 )" << cells_line(cells, "digits");
   std::vector<Words> rows;
