@@ -1,6 +1,5 @@
 // Clustering of queries: sign hashing, k-means on the codes, counting sort, and sums over groups.
 #include <algorithm>
-#include <array>
 #include <numeric>
 #include <vector>
 
@@ -21,7 +20,14 @@ template <typename T>
 void hash_rows(const Rows<const T>& x, int64_t rows, int64_t width, const T* planes, const T* bias,
                int64_t* codes) {
   alignas(64) T projected[kHashRows * kBits];
-  multiply<T>(rows, kBits, width, x.data, x.stride, 1, planes, kBits, projected, kBits, false);
+  constexpr int64_t kAtOnce = 2 * detail::kRows;
+  for (int64_t r = 0; r < rows; r += kAtOnce) {
+    for (int64_t i = r + kAtOnce; i < std::min(rows, r + 2 * kAtOnce); ++i) {
+      prefetch_row(x[i], width);
+    }
+    multiply<T>(std::min(kAtOnce, rows - r), kBits, width, x[r], x.stride, 1, planes, kBits,
+                projected + r * kBits, kBits, false);
+  }
   for (int64_t r = 0; r < rows; ++r) {
     uint64_t code = 0;
     for (int64_t i = 0; i < kBits; i += kLanes<T>) {
@@ -34,51 +40,14 @@ void hash_rows(const Rows<const T>& x, int64_t rows, int64_t width, const T* pla
 
 // ---- k-means ------------------------------------------------------------------------------------
 
-// Byte j of entry x is bit j of x: one addition counts eight bits.
-constexpr std::array<uint64_t, 256> spread_bits() {
-  std::array<uint64_t, 256> table{};
-  for (uint64_t x = 0; x < 256; ++x) {
-    for (int j = 0; j < 8; ++j) table[x] |= (x >> j & 1) << (8 * j);
+// Counts of ones per bit, then of members, change by `sign` for a code that comes or goes.
+void count_code(uint64_t code, int32_t sign, int32_t* counts) {
+  for (int64_t b = 0; b < kBits; b += kLanes<int32_t>) {
+    const auto ones = simd::expand_bits<int32_t>(code >> b);  // -1 where the bit is set
+    simd::store(counts + b, simd::load(counts + b) - ones * sign);
   }
-  return table;
+  counts[kBits] += sign;
 }
-
-// Counts of ones per cluster and bit, in bytes that are emptied before they can overflow.
-class BitCounts {
- public:
-  // counts (clusters, 65): ones per bit, then members
-  BitCounts(int64_t clusters, int32_t* counts)
-      : bytes_(clusters * 8, 0), pending_(clusters, 0), counts_(counts) {
-    std::fill_n(counts, clusters * (kBits + 1), 0);
-  }
-  void add(int64_t cluster, uint64_t code) {
-    static constexpr auto kSpread = spread_bits();
-    uint64_t* bytes = bytes_.data() + cluster * 8;
-    for (int i = 0; i < 8; ++i) bytes[i] += kSpread[code >> (8 * i) & 255];
-    if (++pending_[cluster] == 255) empty(cluster);
-  }
-  void finish() {
-    for (size_t c = 0; c < pending_.size(); ++c) empty(static_cast<int64_t>(c));
-  }
-
- private:
-  void empty(int64_t cluster) {
-    int32_t* counts = counts_ + cluster * (kBits + 1);
-    uint64_t* bytes = bytes_.data() + cluster * 8;
-    uint8_t ones[kBits];
-    for (int i = 0; i < 8; ++i) {
-      for (int j = 0; j < 8; ++j) ones[8 * i + j] = static_cast<uint8_t>(bytes[i] >> (8 * j));
-    }
-    for (int64_t b = 0; b < kBits; ++b) counts[b] += ones[b];
-    counts[kBits] += pending_[cluster];
-    std::fill_n(bytes, 8, 0);
-    pending_[cluster] = 0;
-  }
-
-  std::vector<uint64_t> bytes_;
-  std::vector<int32_t> pending_;
-  int32_t* counts_;
-};
 
 // The code whose bits are set where more than half of the members have them.
 uint64_t majority(const int32_t* ones, int32_t members) {
@@ -92,87 +61,145 @@ uint64_t majority(const int32_t* ones, int32_t members) {
 
 // Distance and cluster in one number: the least one is the nearest, ties to the lower cluster.
 constexpr int kDistanceShift = 32;
+uint64_t key_of(uint64_t code, uint64_t centroid, uint64_t cluster) {
+  return static_cast<uint64_t>(__builtin_popcountll(code ^ centroid)) << kDistanceShift | cluster;
+}
 
-// The nearest of `clusters` centroids for each of n codes, four vectors of them at a time.
-void nearest(const uint64_t* codes, int64_t n, const int64_t* centroids, int64_t clusters,
-             int32_t* labels) {
+struct Centroids {
+  std::vector<uint64_t> codes, clusters;
+  void add(uint64_t code, int64_t cluster) {
+    codes.push_back(code);
+    clusters.push_back(static_cast<uint64_t>(cluster));
+  }
+  void clear() { codes.clear(), clusters.clear(); }
+};
+
+// Lowers the keys of n codes to those of the nearest of some centroids, four vectors at a time.
+void lower_keys(const uint64_t* codes, int64_t n, const Centroids& some, uint64_t* keys) {
   using Vec = simd::Vector<uint64_t>;
-  constexpr int64_t kVectors = 4, kBlock = kVectors * kLanes<uint64_t>;
+  constexpr int64_t kVectors = 4, kLane = kLanes<uint64_t>, kBlock = kVectors * kLane;
+  if (some.codes.empty()) return;
   for (int64_t i = 0; i < n; i += kBlock) {
-    alignas(64) uint64_t block[kBlock] = {};
-    std::memcpy(block, codes + i, std::min(kBlock, n - i) * sizeof(uint64_t));
+    alignas(64) uint64_t code[kBlock] = {}, key[kBlock] = {};
+    const size_t bytes = std::min(kBlock, n - i) * sizeof(uint64_t);
+    std::memcpy(code, codes + i, bytes);
+    std::memcpy(key, keys + i, bytes);
     Vec x[kVectors], best[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      x[v] = simd::load(block + v * kLanes<uint64_t>);
-      best[v] = Vec{} + ~uint64_t{0};
+      x[v] = simd::load(code + v * kLane);
+      best[v] = simd::load(key + v * kLane);
     }
-    for (int64_t c = 0; c < clusters; ++c) {
-      const Vec centroid = Vec{} + static_cast<uint64_t>(centroids[c]);
+    for (size_t c = 0; c < some.codes.size(); ++c) {
+      const Vec centroid = Vec{} + some.codes[c], cluster = Vec{} + some.clusters[c];
       for (int v = 0; v < kVectors; ++v) {
-        const Vec key =
-            simd::popcount(x[v] ^ centroid) << kDistanceShift | (Vec{} + static_cast<uint64_t>(c));
-        best[v] = key < best[v] ? key : best[v];
+        const Vec next = simd::popcount(x[v] ^ centroid) << kDistanceShift | cluster;
+        best[v] = next < best[v] ? next : best[v];
       }
     }
-    for (int v = 0; v < kVectors; ++v) simd::store(block + v * kLanes<uint64_t>, best[v]);
-    for (int64_t j = 0; j < std::min(kBlock, n - i); ++j) {
-      labels[i + j] = static_cast<int32_t>(block[j]);
-    }
+    for (int v = 0; v < kVectors; ++v) simd::store(key + v * kLane, best[v]);
+    std::memcpy(keys + i, key, bytes);
   }
 }
+
+// Codes, the key of the nearest centroid of each (at first the largest number) and its cluster (at
+// first -1), and what the members of each cluster count together: (clusters, kBits + 1).
+struct Members {
+  const uint64_t* codes;
+  int64_t n;
+  uint64_t* keys;
+  int32_t *labels, *counts;
+
+  // After some centroids moved: `all` are the centroids by cluster, `moved` and `still` these and
+  // the others. A code that is no farther from its own than before need only look at the moved
+  // ones: with the others it has lost already.
+  void follow(const uint64_t* all, const Centroids& moved, const Centroids& still) const {
+    constexpr int64_t kStretch = 512;
+    uint64_t code[kStretch], key[kStretch];
+    int64_t farther[kStretch];
+    for (int64_t begin = 0; begin < n; begin += kStretch) {
+      const int64_t end = std::min(n, begin + kStretch);
+      int64_t count = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        if (labels[i] < 0) continue;
+        const uint64_t own = key_of(codes[i], all[labels[i]], labels[i]);
+        farther[count] = i;
+        count += own > keys[i];
+        keys[i] = own;
+      }
+      lower_keys(codes + begin, end - begin, moved, keys + begin);
+      for (int64_t j = 0; j < count; ++j) code[j] = codes[farther[j]], key[j] = keys[farther[j]];
+      lower_keys(code, count, still, key);
+      for (int64_t j = 0; j < count; ++j) keys[farther[j]] = key[j];
+      for (int64_t i = begin; i < end; ++i) join(i, static_cast<int32_t>(keys[i]));
+    }
+  }
+
+ private:
+  void join(int64_t i, int32_t label) const {
+    if (label == labels[i]) return;
+    if (labels[i] >= 0) count_code(codes[i], -1, counts + labels[i] * (kBits + 1));
+    count_code(codes[i], 1, counts + label * (kBits + 1));
+    labels[i] = label;
+  }
+};
 
 struct KMeans {
   const Tensor &codes, &lengths, &clusters, &counts, &centroids, &labels;
   int64_t heads = codes.size(1), positions = codes.size(2), most = centroids.size(2);
+  int64_t items = codes.size(0) * heads;
   int64_t parts = counts.size(2), part_size = (positions + parts - 1) / parts;
+  std::vector<uint64_t> keys = std::vector<uint64_t>(items * positions, ~uint64_t{0});
+  std::vector<Centroids> moved = std::vector<Centroids>(items), still = moved;  // by item
 
   int64_t valid(int64_t bh) const { return lengths.data<int64_t>()[bh / heads]; }
   int64_t wanted(int64_t bh) const { return clusters.data<int64_t>()[bh / heads]; }
   const uint64_t* codes_of(int64_t bh) const {
     return reinterpret_cast<const uint64_t*>(codes.data<int64_t>()) + bh * positions;
   }
-  int64_t* centroids_of(int64_t bh) const { return centroids.data<int64_t>() + bh * most; }
+  uint64_t* centroids_of(int64_t bh) const {
+    return reinterpret_cast<uint64_t*>(centroids.data<int64_t>()) + bh * most;
+  }
   int32_t* labels_of(int64_t bh) const { return labels.data<int32_t>() + bh * positions; }
   int32_t* counts_of(int64_t bh, int64_t part) const {
     return counts.data<int32_t>() + (bh * parts + part) * most * (kBits + 1);
   }
 
-  bool start(int64_t bh) const;
-  void assign(int64_t bh, int64_t part, bool count) const;
-  bool update(int64_t bh) const;
+  void start(int64_t bh);
+  void assign(int64_t bh, int64_t part);
+  void update(int64_t bh);
   void refill(int64_t bh, const std::vector<int64_t>& empty) const;
 };
 
-// Evenly spaced codes as centroids, labels -1; false when there is nothing to iterate.
-bool KMeans::start(int64_t bh) const {
+// Evenly spaced codes as centroids, labels -1; nothing moves where each code is a cluster.
+void KMeans::start(int64_t bh) {
   const int64_t n = valid(bh), k = std::min(wanted(bh), n);
   int32_t* label = labels_of(bh);
-  for (int64_t c = 0; c < most; ++c) {
-    centroids_of(bh)[c] = c < k ? static_cast<int64_t>(codes_of(bh)[c * n / k]) : 0;
-  }
   const bool each_its_own = k == n;
+  for (int64_t c = 0; c < most; ++c) {
+    centroids_of(bh)[c] = c < k ? codes_of(bh)[c * n / k] : 0;
+    if (c < k && !each_its_own) moved[bh].add(centroids_of(bh)[c], c);
+  }
   for (int64_t l = 0; l < positions; ++l) {
     label[l] = each_its_own && l < n ? static_cast<int32_t>(l) : -1;
   }
-  return !each_its_own;
+  std::fill_n(counts_of(bh, 0), parts * most * (kBits + 1), 0);
 }
 
-void KMeans::assign(int64_t bh, int64_t part, bool count) const {
-  const int64_t k = wanted(bh), begin = part * part_size;
-  const int64_t end = std::min(valid(bh), begin + part_size);
-  int32_t* label = labels_of(bh);
-  if (begin < end) nearest(codes_of(bh) + begin, end - begin, centroids_of(bh), k, label + begin);
-  if (!count) return;
-  BitCounts ones(k, counts_of(bh, part));
-  for (int64_t l = begin; l < end; ++l) ones.add(label[l], codes_of(bh)[l]);
-  ones.finish();
+void KMeans::assign(int64_t bh, int64_t part) {
+  const int64_t begin = part * part_size, end = std::min(valid(bh), begin + part_size);
+  if (moved[bh].codes.empty() || begin >= end) return;
+  const Members members{codes_of(bh) + begin, end - begin, keys.data() + bh * positions + begin,
+                        labels_of(bh) + begin, counts_of(bh, part)};
+  members.follow(centroids_of(bh), moved[bh], still[bh]);
 }
 
-// Majority votes; whether any centroid has changed.
-bool KMeans::update(int64_t bh) const {
+// Majority votes.
+void KMeans::update(int64_t bh) {
+  if (moved[bh].codes.empty()) return;
   const int64_t k = wanted(bh);
+  uint64_t* centroid = centroids_of(bh);
+  const std::vector<uint64_t> before(centroid, centroid + k);
   std::vector<int64_t> empty;
-  bool changed = false;
   for (int64_t c = 0; c < k; ++c) {
     int32_t ones[kBits + 1] = {};
     for (int64_t p = 0; p < parts; ++p) {
@@ -181,15 +208,16 @@ bool KMeans::update(int64_t bh) const {
     }
     if (ones[kBits] == 0) {
       empty.push_back(c);
-      continue;
+    } else {
+      centroid[c] = majority(ones, ones[kBits]);
     }
-    const uint64_t code = majority(ones, ones[kBits]);
-    int64_t& centroid = centroids_of(bh)[c];
-    changed = changed || centroid != static_cast<int64_t>(code);
-    centroid = static_cast<int64_t>(code);
   }
   if (!empty.empty()) refill(bh, empty);
-  return changed || !empty.empty();
+  moved[bh].clear();
+  still[bh].clear();
+  for (int64_t c = 0; c < k; ++c) {
+    (centroid[c] == before[c] ? still : moved)[bh].add(centroid[c], c);
+  }
 }
 
 // Empty clusters move to the codes farthest from their own centroid, as long as there are any that
@@ -204,7 +232,7 @@ void KMeans::refill(int64_t bh, const std::vector<int64_t>& empty) const {
   const size_t n = std::min(far.size(), empty.size());
   std::partial_sort(far.begin(), far.begin() + n, far.end());
   for (size_t i = 0; i < n; ++i) {
-    centroids_of(bh)[empty[i]] = static_cast<int64_t>(codes_of(bh)[far[i].second]);
+    centroids_of(bh)[empty[i]] = codes_of(bh)[far[i].second];
   }
 }
 
@@ -216,20 +244,17 @@ class GrowingKMeans {
  public:
   // What was learnt before, and is added to: centroids (K) and counts (K, kBits + 1).
   GrowingKMeans(int64_t clusters, int64_t* centroids, int32_t* counts)
-      : clusters_(clusters), centroids_(centroids), ones_(counts) {}
+      : clusters_(clusters), centroids_(reinterpret_cast<uint64_t*>(centroids)), ones_(counts) {}
 
   // The nearest cluster that has members; -1 for all while there is none.
   void assign(const uint64_t* codes, int64_t n, int32_t* labels) const {
-    std::vector<int64_t> alive;
-    std::vector<int64_t> code;
+    Centroids alive;
     for (int64_t c = 0; c < clusters_; ++c) {
-      if (ones_[c * (kBits + 1) + kBits] == 0) continue;
-      alive.push_back(c);
-      code.push_back(centroids_[c]);
+      if (members(c) > 0) alive.add(centroids_[c], c);
     }
-    if (alive.empty()) return std::fill_n(labels, n, -1), void();
-    nearest(codes, n, code.data(), static_cast<int64_t>(alive.size()), labels);
-    for (int64_t l = 0; l < n; ++l) labels[l] = static_cast<int32_t>(alive[labels[l]]);
+    std::vector<uint64_t> keys(n, ~uint64_t{0});
+    lower_keys(codes, n, alive, keys.data());
+    for (int64_t l = 0; l < n; ++l) labels[l] = static_cast<int32_t>(keys[l]);
   }
 
   // Learns n more codes; `labels` receives the clusters they joined. Clusters without members start
@@ -237,36 +262,42 @@ class GrowingKMeans {
   void learn(const uint64_t* codes, int64_t n, int64_t iterations, int32_t* labels) {
     std::vector<int64_t> empty;
     for (int64_t c = 0; c < clusters_; ++c) {
-      if (ones_[c * (kBits + 1) + kBits] == 0) empty.push_back(c);
+      if (members(c) == 0) empty.push_back(c);
     }
     const int64_t fresh = std::min<int64_t>(n, static_cast<int64_t>(empty.size()));
-    for (int64_t i = 0; i < fresh; ++i) {
-      centroids_[empty[i]] = static_cast<int64_t>(codes[i * n / fresh]);
-    }
+    for (int64_t i = 0; i < fresh; ++i) centroids_[empty[i]] = codes[i * n / fresh];
+    std::vector<uint64_t> keys(n, ~uint64_t{0});
     std::vector<int32_t> counts(clusters_ * (kBits + 1));
-    for (int64_t step = 1; step <= iterations; ++step) {
-      nearest(codes, n, centroids_, clusters_, labels);
-      BitCounts ones(clusters_, counts.data());
-      for (int64_t l = 0; l < n; ++l) ones.add(labels[l], codes[l]);
-      ones.finish();
-      if (step < iterations) vote(counts);
+    std::fill_n(labels, n, -1);
+    const Members joining{codes, n, keys.data(), labels, counts.data()};
+    Centroids moved, still;
+    for (int64_t c = 0; c < clusters_; ++c) moved.add(centroids_[c], c);
+    for (int64_t step = 1; step <= iterations && !moved.codes.empty(); ++step) {
+      joining.follow(centroids_, moved, still);
+      if (step < iterations) vote(counts, moved, still);
     }
     for (size_t i = 0; i < counts.size(); ++i) ones_[i] += counts[i];
   }
 
  private:
-  void vote(const std::vector<int32_t>& counts) {
+  int32_t members(int64_t c) const { return ones_[c * (kBits + 1) + kBits]; }
+
+  void vote(const std::vector<int32_t>& counts, Centroids& moved, Centroids& still) {
+    moved.clear();
+    still.clear();
     for (int64_t c = 0; c < clusters_; ++c) {
       int32_t ones[kBits + 1];
       const int64_t at = c * (kBits + 1);
       for (int64_t b = 0; b <= kBits; ++b) ones[b] = ones_[at + b] + counts[at + b];
-      if (ones[kBits] > 0) centroids_[c] = static_cast<int64_t>(majority(ones, ones[kBits]));
+      const uint64_t before = centroids_[c];
+      if (ones[kBits] > 0) centroids_[c] = majority(ones, ones[kBits]);
+      (centroids_[c] == before ? still : moved).add(centroids_[c], c);
     }
   }
 
   int64_t clusters_;
-  int64_t* centroids_;
-  int32_t* ones_;  // as the counts of BitCounts
+  uint64_t* centroids_;
+  int32_t* ones_;  // as the counts of Members
 };
 
 }  // namespace
@@ -295,27 +326,19 @@ void hash_codes(const Tensor& x, const Tensor& planes, const Tensor& bias, const
 void hamming_kmeans(const Tensor& codes, const Tensor& lengths, const Tensor& clusters,
                     int64_t iterations, const Tensor& counts, const Tensor& centroids,
                     const Tensor& labels) {
-  const KMeans means{codes, lengths, clusters, counts, centroids, labels};
-  const int64_t items = codes.size(0) * means.heads, parts = means.parts;
-  std::vector<uint8_t> moving(items), started(items);
-  parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t bh = begin; bh < end; ++bh) moving[bh] = started[bh] = means.start(bh);
-  });
-  const auto assign = [&](bool last) {
-    parallel_for(0, items * parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t bh = i / parts;
-        if (last ? started[bh] : moving[bh]) means.assign(bh, i % parts, !last);
-      }
+  KMeans means{codes, lengths, clusters, counts, centroids, labels};
+  const auto each_item = [&](void (KMeans::*f)(int64_t)) {
+    parallel_for(0, means.items, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t bh = begin; bh < end; ++bh) (means.*f)(bh);
     });
   };
-  for (int64_t step = 1; step < iterations; ++step) {
-    assign(false);
-    parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t bh = begin; bh < end; ++bh) moving[bh] = moving[bh] && means.update(bh);
+  each_item(&KMeans::start);
+  for (int64_t step = 1; step <= iterations; ++step) {
+    parallel_for(0, means.items * means.parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) means.assign(i / means.parts, i % means.parts);
     });
+    if (step < iterations) each_item(&KMeans::update);
   }
-  assign(true);
 }
 
 void hamming_kmeans_past(const Tensor& codes, const Tensor& lengths, int64_t block,
@@ -366,15 +389,20 @@ void group_by_label(const Tensor& labels, const Tensor& order, const Tensor& off
 void group_sum(const Tensor& x, const Tensor& order, const Tensor& offsets, bool mean,
                const Tensor& y) {
   const int64_t n = x.size(2), width = x.size(3), groups = offsets.size(2) - 1;
+  const int64_t items = x.size(0) * x.size(1);
+  const int32_t* all_offsets = offsets.data<int32_t>();
+  const int32_t* members = order.data<int32_t>();
   dispatch_float(x.dtype(), "group_sum", [&]<typename T>() {
-    parallel_for(0, x.size(0) * x.size(1) * groups, 16, [&](int64_t begin, int64_t end) {
+    const std::vector<Rows<const T>> rows_of = all_rows<const T>(x);
+    T* sums = y.data<T>();
+    parallel_for(0, items * groups, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t bh = i / groups;
-        const int32_t* offset = offsets.data<int32_t>() + bh * (groups + 1) + i % groups;
-        T* __restrict to = y.data<T>() + i * width;
+        const int32_t* offset = all_offsets + bh * (groups + 1) + i % groups;
+        T* __restrict to = sums + i * width;
         std::fill_n(to, width, T(0));
-        const int32_t* member = order.data<int32_t>() + bh * n;
-        const Rows<const T> rows(x, bh);
+        const int32_t* member = members + bh * n;
+        const Rows<const T> rows = rows_of[bh];
         for (int32_t j = offset[0]; j < offset[1]; ++j) {
           if (j + kAhead < n) prefetch_row(rows[member[j + kAhead]], width);
           const T* __restrict from = rows[member[j]];
@@ -391,20 +419,24 @@ void group_broadcast(const Tensor& y, const Tensor& labels, const Tensor& offset
                      const Tensor& x) {
   const int64_t batch = x.size(0), heads = x.size(1), n = x.size(2), width = x.size(3);
   const int64_t groups = y.size(2);
+  const int32_t* of = labels.data<int32_t>();
+  const int32_t* offset = offsets.data<int32_t>();
   dispatch_float(x.dtype(), "group_broadcast", [&]<typename T>() {
+    const std::vector<Rows<T>> rows = all_rows<T>(x);
+    const T* group = y.data<T>();
     // Position by position through all heads: in the memory of a projection they lie together.
     parallel_for(0, batch * n, row_grain(heads * width), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * heads; i < end * heads; ++i) {
         const int64_t l = i / heads % n, bh = i / heads / n * heads + i % heads;
-        const int64_t label = labels.data<int32_t>()[bh * n + l];
-        T* __restrict to = Rows<T>(x, bh)[l];
+        const int64_t label = of[bh * n + l];
+        T* __restrict to = rows[bh][l];
         if (label < 0) {
           std::fill_n(to, width, T(0));
           continue;
         }
-        const T* __restrict from = y.data<T>() + (bh * groups + label) * width;
-        const int32_t* offset = offsets.data<int32_t>() + bh * (groups + 1) + label;
-        const T scale = mean ? 1 / static_cast<T>(offset[1] - offset[0]) : T(1);
+        const T* __restrict from = group + (bh * groups + label) * width;
+        const int32_t* ends = offset + bh * (groups + 1) + label;
+        const T scale = mean ? 1 / static_cast<T>(ends[1] - ends[0]) : T(1);
         for (int64_t e = 0; e < width; ++e) to[e] = from[e] * scale;
       }
     });

@@ -9,13 +9,14 @@
 namespace centroid::cpu {
 namespace {
 
-constexpr int64_t kBlocks = 64;  // Philox blocks per step: enough for the vectoriser
+constexpr int64_t kBlocks = 64;   // Philox blocks per step: enough for the vectoriser
+constexpr int64_t kDraws = 1024;  // per task: a normal one takes as long as dozens of products
 
 // y[i] = f(word i) for i in [0, n), word i being word i % 4 of block i / 4 of the stream.
 template <typename T, typename F>
 void generate(RngState state, const Tensor& y, const F& f) {
   T* out = y.data<T>();
-  parallel_for(0, y.numel(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, y.numel(), kDraws, [&](int64_t begin, int64_t end) {
     uint32_t words[kBlocks][4];
     for (int64_t i = begin; i < end; i += 4 * kBlocks) {  // begin is a multiple of 4
       const int64_t n = std::min(4 * kBlocks, end - i);

@@ -61,6 +61,7 @@ template <typename T>
 void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end, const Tensor& out,
                     const Tensor& lse, const Tensor& extra_out, const Tensor& extra_lse) {
   const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), to(out, bh), extra_to(extra_out, bh);
+  const RowValues<T> lses(g, lse, extra_lse, bh);
   GroupKeys<T> keys(g, false);
   GroupRows<T> rows;
   const Scratch<T> q(kGroupQueries * g.padded_width), weights(kGroupQueries * g.padded_list);
@@ -70,10 +71,11 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
     for (int64_t from = 0; rows.take(g, bh, group, from); from += kGroupQueries) {
       if (!std::exchange(gathered, true)) keys.gather(g, bh, group);
       rows.gather(q_rows, extra_rows, g.width, q, g.padded_width);
+      rows.template prefetch<true>(to, g.value_width);
       group_scores<T>(g, rows, keys, q, weights);
       for (int64_t i = 0; i < rows.size(); ++i) {
         T* row = weights + i * g.padded_list;
-        rows.value(lse, extra_lse, g, bh, i) = softmax_row(row, g.padded_list);
+        *rows.value(lses, i) = softmax_row(row, g.padded_list);
         if ((rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p == 0) continue;
         group_dropout<T>(g, rows, keys, bh, i, factors);
         for (int64_t j = 0; j < keys.size(); ++j) row[j] *= factors[j];
@@ -98,9 +100,15 @@ struct GatheredGrads {
 template <typename T>
 struct BackwardRows {
   GroupRows<T> rows;
+  const Rows<T> out, extra_out;
+  const RowValues<T> lse, dlse;
   Scratch<T> q, dout, weights, dscores, dq, factors;
-  explicit BackwardRows(const Gathered<T>& g)
-      : q(kGroupQueries * g.padded_width),
+  BackwardRows(const Gathered<T>& g, const GatheredGrads& grads, int64_t bh)
+      : out(grads.out, bh),
+        extra_out(grads.extra_out, bh),
+        lse(g, grads.lse, grads.extra_lse, bh),
+        dlse(g, grads.dlse, grads.dextra_lse, bh),
+        q(kGroupQueries * g.padded_width),
         dout(kGroupQueries * g.padded_value),
         weights(kGroupQueries * g.padded_list),
         dscores(kGroupQueries * g.padded_list),
@@ -110,17 +118,16 @@ struct BackwardRows {
 
 // weights = P M and dscores = dS of row i, from dscores = dO V^T.
 template <typename T>
-void backward_row(const Gathered<T>& g, const GatheredGrads& grads, const GroupKeys<T>& keys,
-                  BackwardRows<T>& r, int64_t bh, int64_t i) {
+void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T>& r, int64_t bh,
+                  int64_t i) {
   using Vec = simd::Vector<T>;
   const GroupRows<T>& rows = r.rows;
   T *weight = r.weights + i * g.padded_list, *dscore = r.dscores + i * g.padded_list;
-  const T log_sum = rows.value(grads.lse, grads.extra_lse, g, bh, i);
-  const T* out = rows.row(Rows<T>(grads.out, bh), Rows<T>(grads.extra_out, bh), i);
+  const T log_sum = *rows.value(r.lse, i);
+  const T* out = rows.row(r.out, r.extra_out, i);
   const T* dout = r.dout + i * g.padded_value;
   T delta = row_dot(out, dout, g.value_width);
-  const Tensor& dlse = rows.at[i] >= 0 ? grads.dlse : grads.dextra_lse;
-  if (dlse.defined()) delta -= rows.value(dlse, dlse, g, bh, i);
+  if (const T* dlse = rows.value(r.dlse, i)) delta -= *dlse;
   const bool dropping = (rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p > 0;
   std::fill(dscore + keys.size(), dscore + g.padded_list, T(0));
   std::fill_n(r.factors.get(), g.padded_list, T(1));
@@ -148,7 +155,7 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
   const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), dout(grads.dout, bh);
   const Rows<T> dextra_out(grads.dextra_out, bh), dq(grads.dq, bh), dextra(grads.dextra, bh);
   GroupKeys<T> keys(g, true);
-  BackwardRows<T> r(g);
+  BackwardRows<T> r(g, grads, bh);
   const Scratch<T> dk_list(g.padded_list * g.padded_width), dv_list(g.padded_list * g.padded_value);
   for (int64_t group = begin; group < end; ++group) {
     bool started = false;
@@ -164,11 +171,12 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
       const int64_t n = r.rows.size(), m = keys.size();
       r.rows.gather(q_rows, extra_rows, g.width, r.q, g.padded_width);
       r.rows.gather(dout, dextra_out, g.value_width, r.dout, g.padded_value);
-      r.rows.prefetch(Rows<T>(grads.out, bh), g.value_width);
+      r.rows.prefetch(r.out, g.value_width);
+      r.rows.template prefetch<true>(dq, g.width);
       group_scores<T>(g, r.rows, keys, r.q, r.weights);
       multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
                   r.dscores, g.padded_list, false);
-      for (int64_t i = 0; i < n; ++i) backward_row<T>(g, grads, keys, r, bh, i);
+      for (int64_t i = 0; i < n; ++i) backward_row<T>(g, keys, r, bh, i);
       multiply<T>(n, g.width, m, r.dscores, g.padded_list, 1, keys.k_rows, g.padded_width, r.dq,
                   g.padded_width, false);
       for (int64_t i = 0; i < n; ++i) {

@@ -81,6 +81,17 @@ struct GroupKeys {
   bool backward_;
 };
 
+/// One number per query of an (item, head), and one per extra query; null where a tensor is
+/// undefined.
+template <typename T>
+struct RowValues {
+  T *of_queries = nullptr, *of_extra = nullptr;
+  RowValues(const Gathered<T>& g, const Tensor& queries, const Tensor& extra, int64_t bh) {
+    if (queries.defined()) of_queries = queries.data<T>() + bh * g.queries;
+    if (extra.defined()) of_extra = extra.data<T>() + bh * g.count;
+  }
+};
+
 /// Up to kGroupQueries queries of one group; the group's extra query, if any, comes last.
 template <typename T>
 struct GroupRows {
@@ -108,16 +119,17 @@ struct GroupRows {
   T* row(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t i) const {
     return at[i] >= 0 ? of_queries[at[i]] : of_extra[group];
   }
-  T& value(const Tensor& of_queries, const Tensor& of_extra, const Gathered<T>& g, int64_t bh,
-           int64_t i) const {
-    return at[i] >= 0 ? of_queries.data<T>()[bh * g.queries + at[i]]
-                      : of_extra.data<T>()[bh * g.count + group];
+  /// Where the number of row i is, or null.
+  T* value(const RowValues<T>& of, int64_t i) const {
+    if (at[i] >= 0) return of.of_queries ? of.of_queries + at[i] : nullptr;
+    return of.of_extra ? of.of_extra + group : nullptr;
   }
 
-  /// Asks for these queries' rows of a tensor that are about to be read.
+  /// Asks for these queries' rows of a tensor that are about to be read, or written.
+  template <bool kWrite = false>
   void prefetch(const Rows<T>& of_queries, int64_t n) const {
     for (const int32_t l : at) {
-      if (l >= 0) prefetch_row(of_queries[l], n);
+      if (l >= 0) prefetch_row<kWrite>(of_queries[l], n);
     }
   }
 

@@ -90,22 +90,27 @@ void correct_rows(const Tensor& top, const Tensor& labels, const Tensor& top_mas
                   const Tensor& out) {
   const int64_t batch = top.size(0), heads = top.size(1), queries = top.size(2);
   const int64_t width = top.size(3), groups = mass.size(2);
+  const int32_t* of = labels.data<int32_t>();
   dispatch_float(top.dtype(), "correct_rows", [&]<typename T>() {
+    const std::vector<Rows<T>> outs = all_rows<T>(out);
+    const std::vector<Rows<const T>> tops = all_rows<const T>(top);
+    const T *all_kept = top_mass.data<T>(), *all_taken = mass.data<T>();
+    const T *of_top_rows = top_of_group.data<T>(), *of_all_rows = out_of_group.data<T>();
     // Position by position through all heads: in the memory of a projection they lie together.
     parallel_for(0, batch * queries, row_grain(heads * width), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * heads; i < end * heads; ++i) {
         const int64_t l = i / heads % queries, bh = i / heads / queries * heads + i % heads;
-        const int64_t label = labels.data<int32_t>()[bh * queries + l];
-        T* __restrict to = Rows<T>(out, bh)[l];
+        const int64_t label = of[bh * queries + l];
+        T* __restrict to = outs[bh][l];
         if (label < 0) {
           std::fill_n(to, width, T(0));
           continue;
         }
         const int64_t at = bh * groups + label;
-        const T kept = top_mass.data<T>()[at], taken = mass.data<T>()[at];
-        const T* __restrict x = Rows<const T>(top, bh)[l];
-        const T* __restrict of_top = top_of_group.data<T>() + at * width;
-        const T* __restrict of_all = out_of_group.data<T>() + at * width;
+        const T kept = all_kept[at], taken = all_taken[at];
+        const T* __restrict x = tops[bh][l];
+        const T* __restrict of_top = of_top_rows + at * width;
+        const T* __restrict of_all = of_all_rows + at * width;
         for (int64_t d = 0; d < width; ++d) to[d] = kept * x[d] + (of_all[d] - taken * of_top[d]);
       }
     });
@@ -121,6 +126,9 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
                            const Tensor& dout_of_group) {
   const int64_t queries = top.size(2), width = top.size(3), groups = mass.size(2);
   dispatch_float(top.dtype(), "correct_rows_backward", [&]<typename T>() {
+    const std::vector<Rows<const T>> all_douts = all_rows<const T>(dout);
+    const std::vector<Rows<const T>> all_tops = all_rows<const T>(top);
+    const std::vector<Rows<T>> all_dtops = all_rows<T>(dtop);
     parallel_for(0, mass.numel(), 8, [&](int64_t begin, int64_t end) {
       for (int64_t at = begin; at < end; ++at) {
         const int64_t bh = at / groups;
@@ -130,13 +138,13 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
         std::fill_n(total, width, T(0));
         T dkept = 0;
         const int32_t* member = order.data<int32_t>() + bh * queries;
-        const Rows<const T> douts(dout, bh), tops(top, bh);
-        const Rows<T> dtops(dtop, bh);
+        const Rows<const T> douts = all_douts[bh], tops = all_tops[bh];
+        const Rows<T> dtops = all_dtops[bh];
         for (int32_t i = offset[0]; i < offset[1]; ++i) {
           if (const int64_t ahead = i + kAhead; ahead < queries) {
             prefetch_row(douts[member[ahead]], width);
             prefetch_row(tops[member[ahead]], width);
-            prefetch_row(dtops[member[ahead]], width);
+            prefetch_row<true>(dtops[member[ahead]], width);
           }
           const int32_t l = member[i];
           const T* __restrict dy = douts[l];

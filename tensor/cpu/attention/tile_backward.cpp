@@ -31,7 +31,7 @@ struct TileBackward {
   struct Chunk;
   void run(int64_t bh, int64_t split) const;
   void load(Chunk& c, int64_t bh, int64_t l0) const;
-  void tile(Chunk& c, int64_t bh, int64_t s, int64_t m) const;
+  void tile(Chunk& c, int64_t bh, int64_t s, int64_t m, bool add) const;
   void weigh(Chunk& c, int64_t bh, int64_t s, int64_t m) const;
   Rows<T> dq_rows(int64_t bh, int64_t split) const {
     if (split == 0) return {dq, bh};
@@ -117,7 +117,7 @@ void TileBackward<T>::weigh(Chunk& c, int64_t bh, int64_t s, int64_t m) const {
 }
 
 template <typename T>
-void TileBackward<T>::tile(Chunk& c, int64_t bh, int64_t s, int64_t m) const {
+void TileBackward<T>::tile(Chunk& c, int64_t bh, int64_t s, int64_t m, bool add) const {
   const Rows<const T> k_rows(k, bh), v_rows(v, bh);
   multiply<T>(m, c.lanes, value_width, v_rows[s], v_rows.stride, 1, c.dout_t, kQueries, c.dscores,
               kQueries, false);
@@ -125,12 +125,12 @@ void TileBackward<T>::tile(Chunk& c, int64_t bh, int64_t s, int64_t m) const {
   if (dv.defined()) {
     const Rows<T> to(dv, bh);
     multiply<T>(m, value_width, c.n, c.weights, kQueries, 1, c.dout_rows, padded_value, to[s],
-                to.stride, true);
+                to.stride, add);
   }
   if (dk.defined()) {
     const Rows<T> to(dk, bh);
     multiply<T>(m, width, c.n, c.dscores, kQueries, 1, c.q_rows, padded_width, to[s], to.stride,
-                true);
+                add);
   }
   if (dq.defined()) {
     multiply<T>(width, c.lanes, m, k_rows[s], 1, k_rows.stride, c.dscores, kQueries, c.dq_t,
@@ -144,20 +144,26 @@ void TileBackward<T>::run(int64_t bh, int64_t split) const {
   const int64_t tiles = (keys + kKeys - 1) / kKeys;
   const int64_t first = tiles * split / splits * kKeys;
   const int64_t last = std::min(keys, tiles * (split + 1) / splits * kKeys);
-  zero_rows(Rows<T>(dk, bh), first, last, width);
-  zero_rows(Rows<T>(dv, bh), first, last, value_width);
   const Rows<const T> k_rows(k, bh);
+  const auto zero = [&](int64_t begin, int64_t end) {
+    zero_rows(Rows<T>(dk, bh), begin, end, width);
+    zero_rows(Rows<T>(dv, bh), begin, end, value_width);
+  };
+  if (queries == 0) zero(first, last);
   Chunk c(*this);
   for (int64_t l0 = 0; l0 < queries; l0 += chunk) {
     load(c, bh, l0);
     const Visible<T, kQueries> visible(mask, bh / heads, l0, c.n, keys);
-    for (int64_t s = std::max(first, visible.first / 8 * 8); s < std::min(last, visible.last);
-         s += kKeys) {
-      const int64_t m = std::min(kKeys, std::min(last, visible.last) - s);
+    const int64_t begin = std::clamp(visible.first / 8 * 8, first, last);
+    const int64_t end = std::clamp(visible.last, begin, last);
+    // The first chunk writes dk and dv of the keys that it sees, later ones add.
+    if (l0 == 0) zero(first, begin), zero(end, last);
+    for (int64_t s = begin; s < end; s += kKeys) {
+      const int64_t m = std::min(kKeys, end - s);
       multiply<T>(m, c.lanes, width, k_rows[s], k_rows.stride, 1, c.q_t, kQueries, c.weights,
                   kQueries, false);
       if (!visible.sees_all(s, m)) visible.hide(s, m, c.lanes, c.weights);
-      tile(c, bh, s, m);
+      tile(c, bh, s, m, l0 > 0);
     }
     if (!dq.defined()) continue;
     const Rows<T> to = dq_rows(bh, split);

@@ -1,6 +1,7 @@
 #pragma once
 // Which keys the queries of a chunk see, and which of their weights dropout keeps.
 #include <algorithm>
+#include <vector>
 
 #include "tensor/attention.h"
 #include "tensor/cpu/attention/block.h"
@@ -24,11 +25,19 @@ struct Rows {
   T* operator[](int64_t row) const { return data + row * stride; }
 };
 
-/// Asks for a row of n elements before it is needed: the rows of a group are all over memory.
+/// Those of every (item, head): to look them up for each row costs more than a row's arithmetic.
 template <typename T>
+std::vector<Rows<T>> all_rows(const Tensor& x) {
+  std::vector<Rows<T>> rows;
+  for (int64_t bh = 0; bh < x.size(0) * x.size(1); ++bh) rows.emplace_back(x, bh);
+  return rows;
+}
+
+/// Asks for a row of n elements before it is needed: the rows of a group are all over memory.
+template <bool kWrite = false, typename T>
 void prefetch_row(const T* row, int64_t n) {
   for (int64_t e = 0; e < n; e += simd::kLineBytes / static_cast<int64_t>(sizeof(T))) {
-    __builtin_prefetch(row + e);
+    __builtin_prefetch(row + e, kWrite);
   }
 }
 
