@@ -64,21 +64,6 @@ uint64_t mask_bits(const V& lanes) {
   return bits;
 }
 
-/// The inverse: -1 in the lanes whose bit is set, 0 in the others.
-template <typename T>
-Vector<T> expand_bits(uint64_t bits) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-  if constexpr (sizeof(T) == 4) {
-    return (Vector<T>)_mm512_movm_epi32(static_cast<__mmask16>(bits));
-  } else if constexpr (sizeof(T) == 8) {
-    return (Vector<T>)_mm512_movm_epi64(static_cast<__mmask8>(bits));
-  }
-#endif
-  Vector<T> lanes;
-  for (size_t i = 0; i < sizeof lanes / sizeof(T); ++i) lanes[i] = -static_cast<T>(bits >> i & 1);
-  return lanes;
-}
-
 /// The lanes whose bit in `mask` is set, moved together to the front; the others are undefined.
 template <typename V>
 V compress(const V& x, uint64_t mask) {

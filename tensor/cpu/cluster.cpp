@@ -20,14 +20,7 @@ template <typename T>
 void hash_rows(const Rows<const T>& x, int64_t rows, int64_t width, const T* planes, const T* bias,
                int64_t* codes) {
   alignas(64) T projected[kHashRows * kBits];
-  constexpr int64_t kAtOnce = 2 * detail::kRows;
-  for (int64_t r = 0; r < rows; r += kAtOnce) {
-    for (int64_t i = r + kAtOnce; i < std::min(rows, r + 2 * kAtOnce); ++i) {
-      prefetch_row(x[i], width);
-    }
-    multiply<T>(std::min(kAtOnce, rows - r), kBits, width, x[r], x.stride, 1, planes, kBits,
-                projected + r * kBits, kBits, false);
-  }
+  multiply<T>(rows, kBits, width, x.data, x.stride, 1, planes, kBits, projected, kBits, false);
   for (int64_t r = 0; r < rows; ++r) {
     uint64_t code = 0;
     for (int64_t i = 0; i < kBits; i += kLanes<T>) {
@@ -42,8 +35,10 @@ void hash_rows(const Rows<const T>& x, int64_t rows, int64_t width, const T* pla
 
 // Counts of ones per bit, then of members, change by `sign` for a code that comes or goes.
 void count_code(uint64_t code, int32_t sign, int32_t* counts) {
+  simd::Vector<int32_t> bit;
+  for (int l = 0; l < kLanes<int32_t>; ++l) bit[l] = 1 << l;
   for (int64_t b = 0; b < kBits; b += kLanes<int32_t>) {
-    const auto ones = simd::expand_bits<int32_t>(code >> b);  // -1 where the bit is set
+    const auto ones = (static_cast<int32_t>(code >> b) & bit) != 0;  // -1 where the bit is set
     simd::store(counts + b, simd::load(counts + b) - ones * sign);
   }
   counts[kBits] += sign;
@@ -71,7 +66,18 @@ struct Centroids {
     codes.push_back(code);
     clusters.push_back(static_cast<uint64_t>(cluster));
   }
-  void clear() { codes.clear(), clusters.clear(); }
+};
+
+// Those that have just moved, at first all, and the others.
+struct Moves {
+  Centroids moved, still;
+  bool none() const { return moved.codes.empty(); }
+  void find(const std::vector<uint64_t>& before, const uint64_t* now, int64_t clusters) {
+    for (Centroids* c : {&moved, &still}) c->codes.clear(), c->clusters.clear();
+    for (int64_t c = 0; c < clusters; ++c) {
+      (!before.empty() && before[c] == now[c] ? still : moved).add(now[c], c);
+    }
+  }
 };
 
 // Lowers the keys of n codes to those of the nearest of some centroids, four vectors at a time.
@@ -109,10 +115,9 @@ struct Members {
   uint64_t* keys;
   int32_t *labels, *counts;
 
-  // After some centroids moved: `all` are the centroids by cluster, `moved` and `still` these and
-  // the others. A code that is no farther from its own than before need only look at the moved
-  // ones: with the others it has lost already.
-  void follow(const uint64_t* all, const Centroids& moved, const Centroids& still) const {
+  // After moves of the `centroids`. A code that is no farther from its own than before need only
+  // look at the moved ones: to the others it is still farther.
+  void follow(const uint64_t* centroids, const Moves& moves) const {
     constexpr int64_t kStretch = 512;
     uint64_t code[kStretch], key[kStretch];
     int64_t farther[kStretch];
@@ -121,14 +126,14 @@ struct Members {
       int64_t count = 0;
       for (int64_t i = begin; i < end; ++i) {
         if (labels[i] < 0) continue;
-        const uint64_t own = key_of(codes[i], all[labels[i]], labels[i]);
+        const uint64_t own = key_of(codes[i], centroids[labels[i]], labels[i]);
         farther[count] = i;
         count += own > keys[i];
         keys[i] = own;
       }
-      lower_keys(codes + begin, end - begin, moved, keys + begin);
+      lower_keys(codes + begin, end - begin, moves.moved, keys + begin);
       for (int64_t j = 0; j < count; ++j) code[j] = codes[farther[j]], key[j] = keys[farther[j]];
-      lower_keys(code, count, still, key);
+      lower_keys(code, count, moves.still, key);
       for (int64_t j = 0; j < count; ++j) keys[farther[j]] = key[j];
       for (int64_t i = begin; i < end; ++i) join(i, static_cast<int32_t>(keys[i]));
     }
@@ -149,7 +154,7 @@ struct KMeans {
   int64_t items = codes.size(0) * heads;
   int64_t parts = counts.size(2), part_size = (positions + parts - 1) / parts;
   std::vector<uint64_t> keys = std::vector<uint64_t>(items * positions, ~uint64_t{0});
-  std::vector<Centroids> moved = std::vector<Centroids>(items), still = moved;  // by item
+  std::vector<Moves> moves = std::vector<Moves>(items);
 
   int64_t valid(int64_t bh) const { return lengths.data<int64_t>()[bh / heads]; }
   int64_t wanted(int64_t bh) const { return clusters.data<int64_t>()[bh / heads]; }
@@ -164,77 +169,66 @@ struct KMeans {
     return counts.data<int32_t>() + (bh * parts + part) * most * (kBits + 1);
   }
 
-  void start(int64_t bh);
-  void assign(int64_t bh, int64_t part);
-  void update(int64_t bh);
-  void refill(int64_t bh, const std::vector<int64_t>& empty) const;
+  // Evenly spaced codes as centroids, labels -1; nothing moves where each code is a cluster.
+  void start(int64_t bh) {
+    const int64_t n = valid(bh), k = std::min(wanted(bh), n);
+    int32_t* label = labels_of(bh);
+    const bool each_its_own = k == n;
+    for (int64_t c = 0; c < most; ++c) centroids_of(bh)[c] = c < k ? codes_of(bh)[c * n / k] : 0;
+    if (!each_its_own) moves[bh].find({}, centroids_of(bh), k);
+    for (int64_t l = 0; l < positions; ++l) {
+      label[l] = each_its_own && l < n ? static_cast<int32_t>(l) : -1;
+    }
+    std::fill_n(counts_of(bh, 0), parts * most * (kBits + 1), 0);
+  }
+
+  void assign(int64_t bh, int64_t part) {
+    const int64_t begin = part * part_size, end = std::min(valid(bh), begin + part_size);
+    if (moves[bh].none() || begin >= end) return;
+    const Members members{codes_of(bh) + begin, end - begin, keys.data() + bh * positions + begin,
+                          labels_of(bh) + begin, counts_of(bh, part)};
+    members.follow(centroids_of(bh), moves[bh]);
+  }
+
+  // Majority votes.
+  void update(int64_t bh) {
+    if (moves[bh].none()) return;
+    const int64_t k = wanted(bh);
+    uint64_t* centroid = centroids_of(bh);
+    const std::vector<uint64_t> before(centroid, centroid + k);
+    std::vector<int64_t> empty;
+    for (int64_t c = 0; c < k; ++c) {
+      int32_t ones[kBits + 1] = {};
+      for (int64_t p = 0; p < parts; ++p) {
+        const int32_t* from = counts_of(bh, p) + c * (kBits + 1);
+        for (int64_t b = 0; b <= kBits; ++b) ones[b] += from[b];
+      }
+      if (ones[kBits] > 0) {
+        centroid[c] = majority(ones, ones[kBits]);
+      } else {
+        empty.push_back(c);
+      }
+    }
+    if (!empty.empty()) refill(bh, empty);
+    moves[bh].find(before, centroid, k);
+  }
+
+  // Empty clusters move to the codes farthest from their own centroid, as long as there are any
+  // that differ from it.
+  void refill(int64_t bh, const std::vector<int64_t>& empty) const {
+    std::vector<std::pair<int, int64_t>> far;
+    for (int64_t l = 0; l < valid(bh); ++l) {
+      const uint64_t centroid = centroids_of(bh)[labels_of(bh)[l]];
+      const int distance = __builtin_popcountll(codes_of(bh)[l] ^ centroid);
+      if (distance > 0) far.emplace_back(-distance, l);
+    }
+    const size_t n = std::min(far.size(), empty.size());
+    std::partial_sort(far.begin(), far.begin() + n, far.end());
+    for (size_t i = 0; i < n; ++i) {
+      centroids_of(bh)[empty[i]] = codes_of(bh)[far[i].second];
+    }
+  }
 };
-
-// Evenly spaced codes as centroids, labels -1; nothing moves where each code is a cluster.
-void KMeans::start(int64_t bh) {
-  const int64_t n = valid(bh), k = std::min(wanted(bh), n);
-  int32_t* label = labels_of(bh);
-  const bool each_its_own = k == n;
-  for (int64_t c = 0; c < most; ++c) {
-    centroids_of(bh)[c] = c < k ? codes_of(bh)[c * n / k] : 0;
-    if (c < k && !each_its_own) moved[bh].add(centroids_of(bh)[c], c);
-  }
-  for (int64_t l = 0; l < positions; ++l) {
-    label[l] = each_its_own && l < n ? static_cast<int32_t>(l) : -1;
-  }
-  std::fill_n(counts_of(bh, 0), parts * most * (kBits + 1), 0);
-}
-
-void KMeans::assign(int64_t bh, int64_t part) {
-  const int64_t begin = part * part_size, end = std::min(valid(bh), begin + part_size);
-  if (moved[bh].codes.empty() || begin >= end) return;
-  const Members members{codes_of(bh) + begin, end - begin, keys.data() + bh * positions + begin,
-                        labels_of(bh) + begin, counts_of(bh, part)};
-  members.follow(centroids_of(bh), moved[bh], still[bh]);
-}
-
-// Majority votes.
-void KMeans::update(int64_t bh) {
-  if (moved[bh].codes.empty()) return;
-  const int64_t k = wanted(bh);
-  uint64_t* centroid = centroids_of(bh);
-  const std::vector<uint64_t> before(centroid, centroid + k);
-  std::vector<int64_t> empty;
-  for (int64_t c = 0; c < k; ++c) {
-    int32_t ones[kBits + 1] = {};
-    for (int64_t p = 0; p < parts; ++p) {
-      const int32_t* from = counts_of(bh, p) + c * (kBits + 1);
-      for (int64_t b = 0; b <= kBits; ++b) ones[b] += from[b];
-    }
-    if (ones[kBits] == 0) {
-      empty.push_back(c);
-    } else {
-      centroid[c] = majority(ones, ones[kBits]);
-    }
-  }
-  if (!empty.empty()) refill(bh, empty);
-  moved[bh].clear();
-  still[bh].clear();
-  for (int64_t c = 0; c < k; ++c) {
-    (centroid[c] == before[c] ? still : moved)[bh].add(centroid[c], c);
-  }
-}
-
-// Empty clusters move to the codes farthest from their own centroid, as long as there are any that
-// differ from it.
-void KMeans::refill(int64_t bh, const std::vector<int64_t>& empty) const {
-  std::vector<std::pair<int, int64_t>> far;
-  for (int64_t l = 0; l < valid(bh); ++l) {
-    const uint64_t centroid = centroids_of(bh)[labels_of(bh)[l]];
-    const int distance = __builtin_popcountll(codes_of(bh)[l] ^ centroid);
-    if (distance > 0) far.emplace_back(-distance, l);
-  }
-  const size_t n = std::min(far.size(), empty.size());
-  std::partial_sort(far.begin(), far.begin() + n, far.end());
-  for (size_t i = 0; i < n; ++i) {
-    centroids_of(bh)[empty[i]] = codes_of(bh)[far[i].second];
-  }
-}
 
 // ---- clusters of the past -----------------------------------------------------------------------
 
@@ -270,11 +264,11 @@ class GrowingKMeans {
     std::vector<int32_t> counts(clusters_ * (kBits + 1));
     std::fill_n(labels, n, -1);
     const Members joining{codes, n, keys.data(), labels, counts.data()};
-    Centroids moved, still;
-    for (int64_t c = 0; c < clusters_; ++c) moved.add(centroids_[c], c);
-    for (int64_t step = 1; step <= iterations && !moved.codes.empty(); ++step) {
-      joining.follow(centroids_, moved, still);
-      if (step < iterations) vote(counts, moved, still);
+    Moves moves;
+    moves.find({}, centroids_, clusters_);
+    for (int64_t step = 1; step <= iterations && !moves.none(); ++step) {
+      joining.follow(centroids_, moves);
+      if (step < iterations) vote(counts, moves);
     }
     for (size_t i = 0; i < counts.size(); ++i) ones_[i] += counts[i];
   }
@@ -282,17 +276,15 @@ class GrowingKMeans {
  private:
   int32_t members(int64_t c) const { return ones_[c * (kBits + 1) + kBits]; }
 
-  void vote(const std::vector<int32_t>& counts, Centroids& moved, Centroids& still) {
-    moved.clear();
-    still.clear();
+  void vote(const std::vector<int32_t>& counts, Moves& moves) {
+    const std::vector<uint64_t> before(centroids_, centroids_ + clusters_);
     for (int64_t c = 0; c < clusters_; ++c) {
       int32_t ones[kBits + 1];
       const int64_t at = c * (kBits + 1);
       for (int64_t b = 0; b <= kBits; ++b) ones[b] = ones_[at + b] + counts[at + b];
-      const uint64_t before = centroids_[c];
       if (ones[kBits] > 0) centroids_[c] = majority(ones, ones[kBits]);
-      (centroids_[c] == before ? still : moved).add(centroids_[c], c);
     }
+    moves.find(before, centroids_, clusters_);
   }
 
   int64_t clusters_;

@@ -61,7 +61,7 @@ template <typename T>
 void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end, const Tensor& out,
                     const Tensor& lse, const Tensor& extra_out, const Tensor& extra_lse) {
   const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), to(out, bh), extra_to(extra_out, bh);
-  const RowValues<T> lses(g, lse, extra_lse, bh);
+  const Rows<T> lses(lse, bh), extra_lses(extra_lse, bh);
   GroupKeys<T> keys(g, false);
   GroupRows<T> rows;
   const Scratch<T> q(kGroupQueries * g.padded_width), weights(kGroupQueries * g.padded_list);
@@ -75,7 +75,7 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
       group_scores<T>(g, rows, keys, q, weights);
       for (int64_t i = 0; i < rows.size(); ++i) {
         T* row = weights + i * g.padded_list;
-        *rows.value(lses, i) = softmax_row(row, g.padded_list);
+        *rows.row(lses, extra_lses, i) = softmax_row(row, g.padded_list);
         if ((rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p == 0) continue;
         group_dropout<T>(g, rows, keys, bh, i, factors);
         for (int64_t j = 0; j < keys.size(); ++j) row[j] *= factors[j];
@@ -100,14 +100,15 @@ struct GatheredGrads {
 template <typename T>
 struct BackwardRows {
   GroupRows<T> rows;
-  const Rows<T> out, extra_out;
-  const RowValues<T> lse, dlse;
+  const Rows<T> out, extra_out, lse, extra_lse, dlse, dextra_lse;
   Scratch<T> q, dout, weights, dscores, dq, factors;
   BackwardRows(const Gathered<T>& g, const GatheredGrads& grads, int64_t bh)
       : out(grads.out, bh),
         extra_out(grads.extra_out, bh),
-        lse(g, grads.lse, grads.extra_lse, bh),
-        dlse(g, grads.dlse, grads.dextra_lse, bh),
+        lse(grads.lse, bh),
+        extra_lse(grads.extra_lse, bh),
+        dlse(grads.dlse, bh),
+        dextra_lse(grads.dextra_lse, bh),
         q(kGroupQueries * g.padded_width),
         dout(kGroupQueries * g.padded_value),
         weights(kGroupQueries * g.padded_list),
@@ -123,11 +124,11 @@ void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T
   using Vec = simd::Vector<T>;
   const GroupRows<T>& rows = r.rows;
   T *weight = r.weights + i * g.padded_list, *dscore = r.dscores + i * g.padded_list;
-  const T log_sum = *rows.value(r.lse, i);
+  const T log_sum = *rows.row(r.lse, r.extra_lse, i);
   const T* out = rows.row(r.out, r.extra_out, i);
   const T* dout = r.dout + i * g.padded_value;
   T delta = row_dot(out, dout, g.value_width);
-  if (const T* dlse = rows.value(r.dlse, i)) delta -= *dlse;
+  if ((rows.at[i] >= 0 ? r.dlse : r.dextra_lse).data) delta -= *rows.row(r.dlse, r.dextra_lse, i);
   const bool dropping = (rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p > 0;
   std::fill(dscore + keys.size(), dscore + g.padded_list, T(0));
   std::fill_n(r.factors.get(), g.padded_list, T(1));

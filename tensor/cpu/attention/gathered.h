@@ -81,17 +81,6 @@ struct GroupKeys {
   bool backward_;
 };
 
-/// One number per query of an (item, head), and one per extra query; null where a tensor is
-/// undefined.
-template <typename T>
-struct RowValues {
-  T *of_queries = nullptr, *of_extra = nullptr;
-  RowValues(const Gathered<T>& g, const Tensor& queries, const Tensor& extra, int64_t bh) {
-    if (queries.defined()) of_queries = queries.data<T>() + bh * g.queries;
-    if (extra.defined()) of_extra = extra.data<T>() + bh * g.count;
-  }
-};
-
 /// Up to kGroupQueries queries of one group; the group's extra query, if any, comes last.
 template <typename T>
 struct GroupRows {
@@ -118,11 +107,6 @@ struct GroupRows {
   /// Where row i lies in a tensor that belongs to the queries, and in the one of the extra ones.
   T* row(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t i) const {
     return at[i] >= 0 ? of_queries[at[i]] : of_extra[group];
-  }
-  /// Where the number of row i is, or null.
-  T* value(const RowValues<T>& of, int64_t i) const {
-    if (at[i] >= 0) return of.of_queries ? of.of_queries + at[i] : nullptr;
-    return of.of_extra ? of.of_extra + group : nullptr;
   }
 
   /// Asks for these queries' rows of a tensor that are about to be read, or written.

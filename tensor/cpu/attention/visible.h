@@ -9,7 +9,8 @@
 
 namespace centroid::cpu {
 
-/// Rows of one (item, head) of a (B, H, L, E) tensor with unit stride in E.
+/// Rows of one (item, head) of a (B, H, L, E) tensor with unit stride in E, or numbers of a (B, H,
+/// L) one.
 template <typename T>
 struct Rows {
   T* data = nullptr;
