@@ -207,10 +207,8 @@ void speech(Page& page, std::ostream& out, const Cells& cells) {
 ## 3. Speech: error rate against time
 
 festvox-ru (one speaker, 496 sentences to train on, 62 to test), phone error rate (PER) after 1,000 steps: short
-trainings, which longer ones would improve. The recognisers of this part and of parts 4 and 5 began with equal
-probabilities of all symbols, not with the blank as `asr train` does by default (`--first-blank`): trained anew they
-come out better. Two frames of 10 ms per position, so that the average sentence has
-480 positions and clusters can pay; with the demo's four it has 240, and attention is a small part of the work.
+trainings, which longer ones would improve. Two frames of 10 ms per position, so that the average sentence has 480
+positions and clusters can pay; with the demo's four it has 240, and attention is a small part of the work.
 Seconds are those of one pass over the test set on all threads with everything that a recogniser does besides
 attention: the median of three for each seed.
 )" << cells_line(cells, "speech");
@@ -363,13 +361,15 @@ Page render_page(const Cells& cells) {
 The experiments of "Fast Transformers with Clustered Attention" (Vyas, Katharopoulos and Fleuret, NeurIPS 2020)
 at the size of a CPU, and after them recognisers of speech for their own sake. `make report` runs what is missing and writes this page. Every measured number comes from
 a file in `docs/results/`, which also holds the commands that made it (`$WORK` is a scratch folder, `$SCRIPTS` is `apps`); those said
-to be the paper's come from the paper.
+to be the paper's come from the paper. What cells took is added up, also where several ran side by side.
 )" << cells_line(cells, "");
   std::set<std::string> machines;
   for (const auto& [id, cell] : cells) {
     const Json& m = cell.at("machine");
-    machines.insert(concat(m.at("cpu").get<std::string>(), ", ", m.at("threads").get<int>(),
-                           " threads, ", m.at("kernels").get<std::string>()));
+    const int threads = m.at("threads").get<int>(), training = m.value("training_threads", threads);
+    const std::string trained = training == threads ? "" : concat(", trainings on ", training);
+    machines.insert(concat(m.at("cpu").get<std::string>(), ", threads: ", threads, trained, ", ",
+                           m.at("kernels").get<std::string>()));
   }
   for (const std::string& machine : machines) out << "Machine: " << machine << ".\n";
   scaling(page, out, cells);

@@ -141,7 +141,7 @@ class Runner {
  private:
   Words resolve(const Words& words) const;
   double execute(const Words& words, const std::function<void()>& tick);
-  double train(const Step& step);
+  Json train(const Step& step);
   std::string printed() const;
 
   const ReportPaths& paths_;
@@ -204,9 +204,9 @@ double Runner::execute(const Words& words, const std::function<void()>& tick) {
   return seconds_since(begin);
 }
 
-// Beside a run's folder stands a file with its command and the seconds it has taken so far, in all
-// processes that worked on it. Returns these seconds when the run is finished.
-double Runner::train(const Step& step) {
+// Beside a run's folder stands a file with its command, the seconds it has taken so far, in all
+// processes that worked on it, and on how many threads. Returns it when the run is finished.
+Json Runner::train(const Step& step) {
   const std::string folder = paths_.work + "/runs/" + step.name, file = folder + ".json";
   const std::string command = shell_line(step.words);
   Json state{{"command", command}, {"seconds", 0.0}, {"finished", false}};
@@ -214,7 +214,7 @@ double Runner::train(const Step& step) {
     const Json before = read_json(file);
     if (before.value("command", "") == command) state = before;
   }
-  if (state.at("finished").get<bool>()) return state.at("seconds").get<double>();
+  if (state.at("finished").get<bool>()) return state;
   const double before = state.at("seconds").get<double>();
   const bool resume = before > 0;
   if (!resume) fs::remove_all(folder);
@@ -222,6 +222,7 @@ double Runner::train(const Step& step) {
   const auto save = [&](bool finished) {
     state["seconds"] = before + seconds_since(begin);
     state["finished"] = finished;
+    state["threads"] = machine(limits_.threads).at("threads");
     write_json(file, state);
   };
   Words words =
@@ -237,7 +238,7 @@ double Runner::train(const Step& step) {
     throw;
   }
   save(true);
-  return state.at("seconds").get<double>();
+  return state;
 }
 
 Json Runner::measure(const Cell& cell) {
@@ -245,11 +246,14 @@ Json Runner::measure(const Cell& cell) {
   std::replace(name.begin(), name.end(), '/', '-');
   log_ = paths_.work + "/logs/" + name + ".log";
   double seconds = 0;
-  Json results = Json::object();
+  Json results = Json::object(), here = machine(limits_.threads);
   for (const Step& step : cell.steps) {
     if (step.kind == Step::train) {
-      const double took = train(step);
-      if (step.name.starts_with(cell.id)) seconds += took;
+      const Json run = train(step);
+      if (step.name.starts_with(cell.id)) {
+        seconds += run.at("seconds").get<double>();
+        here["training_threads"] = run.value("threads", here.at("threads"));
+      }
       continue;
     }
     const Words words = resolve(step.words);
@@ -274,7 +278,7 @@ Json Runner::measure(const Cell& cell) {
   return {{"cell", cell.id},
           {"commands", cell.commands()},
           {"seconds", std::round(seconds * 10) / 10},
-          {"machine", machine(limits_.threads)},
+          {"machine", here},
           {"results", results}};
 }
 

@@ -231,6 +231,15 @@ TEST_CASE("the whole report: run, rendered, checked", "[report]") {
   CHECK(checked.code == 0);
   CHECK_THAT(checked.out, Contains("copy/full/len64 gives the results on file"));
 
+  // A finished training is only tested anew; the page tells on how many threads both were.
+  std::filesystem::remove(stage.results() + "/copy/full/len64.json");
+  REQUIRE(stage.report("run", {"--cell", "copy/full/len64", "--threads", "1"}).code == 0);
+  CHECK(stage.cell("copy/full/len64").at("machine").at("threads") == 1);
+  CHECK(stage.cell("copy/full/len64").at("machine").at("training_threads") == 2);
+  REQUIRE(stage.report("render").code == 0);
+  CHECK_THAT(read_text(stage.results() + ".md"), Contains("threads: 1, trainings on 2, "));
+  CHECK_THAT(read_text(stage.results() + ".md"), Contains(", threads: 2, "));
+
   stage.write("eval.json", std::regex_replace(read_text(stage.dir / "eval.json"),
                                               std::regex("\"right\": 3"), "\"right\": 2"));
   const Outcome other = stage.report("check", {"--cell", "copy/full/len64"});

@@ -12,7 +12,7 @@ inline int distance(int64_t a, int64_t b) {
 }
 
 inline int64_t low_bits(int64_t code, int bits) {
-  return bits == kBits ? code : code & ((int64_t{1} << bits) - 1);
+  return bits == kBits ? code : code & static_cast<int64_t>((uint64_t{1} << bits) - 1);
 }
 
 inline int64_t random_code(Rng& rng, int bits = kBits) {
