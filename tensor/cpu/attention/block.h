@@ -268,12 +268,12 @@ void copy_rows(const T* x, int64_t ldx, int64_t rows, int64_t columns, T* y, int
 /// 2^x lane by lane for x <= 0 (and a little above); exactly 0 below -126, NaN for NaN.
 inline simd::Vector<float> exp2_nonpositive(simd::Vector<float> x) {
   using Vec = simd::Vector<float>;
-  using Int = simd::Vector<int32_t>;
+  using Bits = simd::Vector<uint32_t>;   // unsigned: what is far below -126 wraps, and is not used
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const Vec shifted = x + kRound;
   const Vec r = (x - (shifted - kRound)) * 0.693147181f;
-  const Int k = (Int)shifted << 23;  // the integer, moved to the exponent
-  const Vec power = (Vec)((Int)(1.0f + math::detail::expm1_polynomial(r)) + k);
+  const Bits k = (Bits)shifted << 23;  // the integer, moved to the exponent
+  const Vec power = (Vec)((Bits)(1.0f + math::detail::expm1_polynomial(r)) + k);
   return x < -126.0f ? Vec{} : power;
 }
 inline simd::Vector<double> exp2_nonpositive(simd::Vector<double> x) {
