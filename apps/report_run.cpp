@@ -216,13 +216,13 @@ Json Runner::train(const Step& step) {
   }
   if (state.at("finished").get<bool>()) return state;
   const double before = state.at("seconds").get<double>();
+  state["threads"] = machine(limits_.threads).at("threads");
   const bool resume = before > 0;
   if (!resume) fs::remove_all(folder);
   const auto begin = Clock::now();
   const auto save = [&](bool finished) {
     state["seconds"] = before + seconds_since(begin);
     state["finished"] = finished;
-    state["threads"] = machine(limits_.threads).at("threads");
     write_json(file, state);
   };
   Words words =

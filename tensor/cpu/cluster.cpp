@@ -153,7 +153,7 @@ struct KMeans {
   int64_t heads = codes.size(1), positions = codes.size(2), most = centroids.size(2);
   int64_t items = codes.size(0) * heads;
   int64_t parts = counts.size(2), part_size = (positions + parts - 1) / parts;
-  std::vector<uint64_t> keys = std::vector<uint64_t>(items * positions, ~uint64_t{0});
+  Scratch<uint64_t> keys{items * positions};
   std::vector<Moves> moves = std::vector<Moves>(items);
 
   int64_t valid(int64_t bh) const { return lengths.data<int64_t>()[bh / heads]; }
@@ -180,12 +180,13 @@ struct KMeans {
       label[l] = each_its_own && l < n ? static_cast<int32_t>(l) : -1;
     }
     std::fill_n(counts_of(bh, 0), parts * most * (kBits + 1), 0);
+    std::fill_n(keys + bh * positions, positions, ~uint64_t{0});
   }
 
   void assign(int64_t bh, int64_t part) {
     const int64_t begin = part * part_size, end = std::min(valid(bh), begin + part_size);
     if (moves[bh].none() || begin >= end) return;
-    const Members members{codes_of(bh) + begin, end - begin, keys.data() + bh * positions + begin,
+    const Members members{codes_of(bh) + begin, end - begin, keys + bh * positions + begin,
                           labels_of(bh) + begin, counts_of(bh, part)};
     members.follow(centroids_of(bh), moves[bh]);
   }
