@@ -20,7 +20,8 @@ template <typename T>
 void hash_rows(const Rows<const T>& x, int64_t rows, int64_t width, const T* planes, const T* bias,
                int64_t* codes) {
   alignas(64) T projected[kHashRows * kBits];
-  multiply<T>(rows, kBits, width, x.data, x.stride, 1, planes, kBits, projected, kBits, false);
+  multiply<T>(rows, kBits, width, x.data, x.stride, 1, planes, kBits, projected, kBits, false,
+              x.ahead(detail::kRows, rows, width));
   for (int64_t r = 0; r < rows; ++r) {
     uint64_t code = 0;
     for (int64_t i = 0; i < kBits; i += kLanes<T>) {

@@ -92,6 +92,28 @@ class Scratch {
 
 // ---- products -----------------------------------------------------------------------------------
 
+/// Rows that will be needed soon. A product asks for a few of their lines before each of its
+/// blocks: to ask for all of them at once would stop it for as long as they take to come.
+struct Ahead {
+  const char* row = nullptr;
+  int64_t rows = 0, stride = 0, bytes = 0;  ///< `bytes` of every `stride`
+  bool write = false;
+  int64_t at = 0;  // what of `row` has been asked for
+
+  int64_t lines() const { return rows * ((bytes + simd::kLineBytes - 1) / simd::kLineBytes); }
+  void ask(int64_t count) {
+    for (; count > 0 && rows > 0; --count) {
+      if (write) {
+        __builtin_prefetch(row + at, 1);
+      } else {
+        __builtin_prefetch(row + at, 0, 1);  // not into the first level, which the product fills
+      }
+      at += simd::kLineBytes;
+      if (at >= bytes) row += stride, at = 0, --rows;
+    }
+  }
+};
+
 namespace detail {
 
 // With 32 registers, 12 rows of 2 vectors leave room for the operands; with 16, 6 rows do.
@@ -155,15 +177,18 @@ constexpr std::array<BlockFunction<T>, sizeof...(R)> block_functions(std::index_
 /// columns are touched. Every element is a sum over k in order, whatever m and n.
 template <typename T>
 void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
-              int64_t ldb, T* c, int64_t ldc, bool add) {
+              int64_t ldb, T* c, int64_t ldc, bool add, Ahead ahead = {}) {
   using Rows = std::make_index_sequence<detail::kRows>;
   static constexpr auto kOne = detail::block_functions<T, 1>(Rows{});
   static constexpr auto kTwo = detail::block_functions<T, 2>(Rows{});
   constexpr int64_t kWide = 2 * kLanes<T>;
+  const int64_t blocks = ((m + detail::kRows - 1) / detail::kRows) * ((n + kWide - 1) / kWide);
+  const int64_t lines = blocks > 0 ? (ahead.lines() + blocks - 1) / blocks : 0;
   for (int64_t i = 0; i < m; i += detail::kRows) {
     const int64_t rows = std::min<int64_t>(detail::kRows, m - i);
     for (int64_t j = 0; j < n; j += kWide) {
       const int64_t columns = std::min(kWide, n - j);
+      ahead.ask(lines);
       const auto& block = columns > kLanes<T> ? kTwo : kOne;
       block[rows - 1](k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc, columns,
                       add);

@@ -86,7 +86,7 @@ void TileForward<T>::chunk(int64_t bh, int64_t l0, int64_t n) const {
   for (int64_t s = visible.first / 8 * 8; s < visible.last; s += kKeys) {  // eights: see `drop`
     const int64_t m = std::min(kKeys, visible.last - s);
     multiply<T>(m, lanes, width, k_rows[s], k_rows.stride, 1, packed, kQueries, scores, kQueries,
-                false);
+                false, v_rows.ahead(s, s + m, value_width));
     if (!visible.sees_all(s, m)) visible.hide(s, m, lanes, scores);
     if (best > 0) top.offer(s, m, n, scores, visible.sees_all(s, m));
     softmax.add(m, lanes, scores);
@@ -100,7 +100,7 @@ void TileForward<T>::chunk(int64_t bh, int64_t l0, int64_t n) const {
       weights = dropped;
     }
     multiply<T>(value_width, lanes, m, v_rows[s], 1, v_rows.stride, weights, kQueries, result,
-                kQueries, true);
+                kQueries, true, k_rows.ahead(s + m, std::min(s + m + kKeys, visible.last), width));
   }
   finish(bh, l0, n, softmax, result);
   for (int64_t i = 0; best > 0 && i < n; ++i) {

@@ -31,7 +31,7 @@ struct TileBackward {
   struct Chunk;
   void run(int64_t bh, int64_t split) const;
   void load(Chunk& c, int64_t bh, int64_t l0) const;
-  void tile(Chunk& c, int64_t bh, int64_t s, int64_t m, bool add) const;
+  void tile(Chunk& c, int64_t bh, int64_t s, int64_t m, bool add, const Ahead& next) const;
   void weigh(Chunk& c, int64_t bh, int64_t s, int64_t m) const;
   Rows<T> dq_rows(int64_t bh, int64_t split) const {
     if (split == 0) return {dq, bh};
@@ -117,24 +117,24 @@ void TileBackward<T>::weigh(Chunk& c, int64_t bh, int64_t s, int64_t m) const {
 }
 
 template <typename T>
-void TileBackward<T>::tile(Chunk& c, int64_t bh, int64_t s, int64_t m, bool add) const {
+void TileBackward<T>::tile(Chunk& c, int64_t bh, int64_t s, int64_t m, bool add,
+                           const Ahead& next) const {
   const Rows<const T> k_rows(k, bh), v_rows(v, bh);
+  const Rows<T> dk_rows(dk, bh), dv_rows(dv, bh);
   multiply<T>(m, c.lanes, value_width, v_rows[s], v_rows.stride, 1, c.dout_t, kQueries, c.dscores,
-              kQueries, false);
+              kQueries, false, dv_rows.ahead(s, s + m, value_width));
   weigh(c, bh, s, m);
   if (dv.defined()) {
-    const Rows<T> to(dv, bh);
-    multiply<T>(m, value_width, c.n, c.weights, kQueries, 1, c.dout_rows, padded_value, to[s],
-                to.stride, add);
+    multiply<T>(m, value_width, c.n, c.weights, kQueries, 1, c.dout_rows, padded_value, dv_rows[s],
+                dv_rows.stride, add, dk_rows.ahead(s, s + m, width));
   }
   if (dk.defined()) {
-    const Rows<T> to(dk, bh);
-    multiply<T>(m, width, c.n, c.dscores, kQueries, 1, c.q_rows, padded_width, to[s], to.stride,
-                add);
+    multiply<T>(m, width, c.n, c.dscores, kQueries, 1, c.q_rows, padded_width, dk_rows[s],
+                dk_rows.stride, add);
   }
   if (dq.defined()) {
     multiply<T>(width, c.lanes, m, k_rows[s], 1, k_rows.stride, c.dscores, kQueries, c.dq_t,
-                kQueries, true);
+                kQueries, true, next);
   }
 }
 
@@ -144,7 +144,7 @@ void TileBackward<T>::run(int64_t bh, int64_t split) const {
   const int64_t tiles = (keys + kKeys - 1) / kKeys;
   const int64_t first = tiles * split / splits * kKeys;
   const int64_t last = std::min(keys, tiles * (split + 1) / splits * kKeys);
-  const Rows<const T> k_rows(k, bh);
+  const Rows<const T> k_rows(k, bh), v_rows(v, bh);
   const auto zero = [&](int64_t begin, int64_t end) {
     zero_rows(Rows<T>(dk, bh), begin, end, width);
     zero_rows(Rows<T>(dv, bh), begin, end, value_width);
@@ -161,9 +161,9 @@ void TileBackward<T>::run(int64_t bh, int64_t split) const {
     for (int64_t s = begin; s < end; s += kKeys) {
       const int64_t m = std::min(kKeys, end - s);
       multiply<T>(m, c.lanes, width, k_rows[s], k_rows.stride, 1, c.q_t, kQueries, c.weights,
-                  kQueries, false);
+                  kQueries, false, v_rows.ahead(s, s + m, value_width));
       if (!visible.sees_all(s, m)) visible.hide(s, m, c.lanes, c.weights);
-      tile(c, bh, s, m, l0 > 0);
+      tile(c, bh, s, m, l0 > 0, k_rows.ahead(s + m, std::min(s + m + kKeys, end), width));
     }
     if (!dq.defined()) continue;
     const Rows<T> to = dq_rows(bh, split);

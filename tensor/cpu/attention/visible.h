@@ -24,6 +24,14 @@ struct Rows {
     stride = x.strides()[2];
   }
   T* operator[](int64_t row) const { return data + row * stride; }
+
+  /// n elements of the rows [first, last), to be read, or written unless T is const.
+  Ahead ahead(int64_t first, int64_t last, int64_t n) const {
+    if (!data || first >= last) return {};
+    constexpr int64_t kSize = sizeof(T);
+    return {reinterpret_cast<const char*>((*this)[first]), last - first, stride * kSize, n * kSize,
+            !std::is_const_v<T>};
+  }
 };
 
 /// Those of every (item, head): to look them up for each row costs more than a row's arithmetic.
