@@ -94,24 +94,50 @@ class Scratch {
 
 /// Rows that will be needed soon. A product asks for a few of their lines before each of its
 /// blocks: to ask for all of them at once would stop it for as long as they take to come.
-struct Ahead {
-  const char* row = nullptr;
-  int64_t rows = 0, stride = 0, bytes = 0;  ///< `bytes` of every `stride`
-  bool write = false;
-  int64_t at = 0;  // what of `row` has been asked for
-
-  int64_t lines() const { return rows * ((bytes + simd::kLineBytes - 1) / simd::kLineBytes); }
-  void ask(int64_t count) {
-    for (; count > 0 && rows > 0; --count) {
-      if (write) {
-        __builtin_prefetch(row + at, 1);
-      } else {
-        __builtin_prefetch(row + at, 0, 1);  // not into the first level, which the product fills
-      }
-      at += simd::kLineBytes;
-      if (at >= bytes) row += stride, at = 0, --rows;
+class Ahead {
+ public:
+  Ahead() = default;
+  /// `bytes` of each of the rows list[0], list[1], ... of memory (of 0, 1, ... without a list),
+  /// `stride` apart. Rows below 0 are passed over.
+  Ahead(const void* rows, int64_t stride, int64_t bytes, const int32_t* list, int64_t count,
+        bool write) {
+    if (rows && count > 0 && bytes > 0) {
+      parts_[0] = {static_cast<const char*>(rows), stride, bytes, list, count, write};
     }
   }
+  /// These and then others, of one more kind.
+  Ahead operator+(const Ahead& then) const {
+    Ahead both = *this;
+    both.parts_[parts_[0].count > 0] = then.parts_[0];
+    return both;
+  }
+  int64_t lines() const { return parts_[0].lines() + parts_[1].lines(); }
+  void ask(int64_t lines) {
+    for (; lines > 0 && row_ < parts_[part_].count; --lines) {
+      const Part& p = parts_[part_];
+      const int64_t row = p.list ? p.list[row_] : row_;
+      if (row >= 0 && p.write) __builtin_prefetch(p.rows + row * p.stride + at_, 1);
+      // Not into the first level, which the product fills.
+      if (row >= 0 && !p.write) __builtin_prefetch(p.rows + row * p.stride + at_, 0, 1);
+      at_ += simd::kLineBytes;
+      if (at_ < p.bytes) continue;
+      at_ = 0;
+      if (++row_ == p.count && part_ == 0) row_ = 0, part_ = 1;
+    }
+  }
+
+ private:
+  struct Part {
+    const char* rows = nullptr;
+    int64_t stride = 0, bytes = 0;
+    const int32_t* list = nullptr;
+    int64_t count = 0;
+    bool write = false;
+    int64_t lines() const { return count * ((bytes + simd::kLineBytes - 1) / simd::kLineBytes); }
+  };
+  Part parts_[2];
+  int part_ = 0;
+  int64_t row_ = 0, at_ = 0;  // what comes next: a row of the part, and where in it
 };
 
 namespace detail {

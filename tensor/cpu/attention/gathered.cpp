@@ -60,7 +60,8 @@ T softmax_row(T* scores, int64_t n) {
 template <typename T>
 void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end, const Tensor& out,
                     const Tensor& lse, const Tensor& extra_out, const Tensor& extra_lse) {
-  const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), to(out, bh), extra_to(extra_out, bh);
+  const Rows<const T> q_rows(g.q, bh), extra_rows(g.extra, bh), k_rows(g.k, bh), v_rows(g.v, bh);
+  const Rows<T> to(out, bh), extra_to(extra_out, bh);
   const Rows<T> lses(lse, bh), extra_lses(extra_lse, bh);
   GroupKeys<T> keys(g, false);
   GroupRows<T> rows;
@@ -71,8 +72,8 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
     for (int64_t from = 0; rows.take(g, bh, group, from); from += kGroupQueries) {
       if (!std::exchange(gathered, true)) keys.gather(g, bh, group);
       rows.gather(q_rows, extra_rows, g.width, q, g.padded_width);
-      rows.template prefetch<true>(to, g.value_width);
-      group_scores<T>(g, rows, keys, q, weights);
+      group_scores<T>(g, rows, keys, q, weights,
+                      rows.ahead(to, g.value_width) + rows.ahead_keys(g, k_rows, g.width));
       for (int64_t i = 0; i < rows.size(); ++i) {
         T* row = weights + i * g.padded_list;
         *rows.row(lses, extra_lses, i) = softmax_row(row, g.padded_list);
@@ -81,7 +82,8 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
         for (int64_t j = 0; j < keys.size(); ++j) row[j] *= factors[j];
       }
       multiply<T>(rows.size(), g.value_width, keys.size(), weights, g.padded_list, 1, keys.v_rows,
-                  g.padded_value, result, g.padded_value, false);
+                  g.padded_value, result, g.padded_value, false,
+                  rows.ahead_next(q_rows, g.width) + rows.ahead_keys(g, v_rows, g.value_width));
       for (int64_t i = 0; i < rows.size(); ++i) {
         copy_row<T>(result + i * g.padded_value, g.value_width, rows.row(to, extra_to, i), 0);
       }
@@ -100,12 +102,10 @@ struct GatheredGrads {
 template <typename T>
 struct BackwardRows {
   GroupRows<T> rows;
-  const Rows<T> out, extra_out, lse, extra_lse, dlse, dextra_lse;
+  const Rows<T> lse, extra_lse, dlse, dextra_lse;
   Scratch<T> q, dout, weights, dscores, dq, factors;
   BackwardRows(const Gathered<T>& g, const GatheredGrads& grads, int64_t bh)
-      : out(grads.out, bh),
-        extra_out(grads.extra_out, bh),
-        lse(grads.lse, bh),
+      : lse(grads.lse, bh),
         extra_lse(grads.extra_lse, bh),
         dlse(grads.dlse, bh),
         dextra_lse(grads.dextra_lse, bh),
@@ -125,10 +125,6 @@ void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T
   const GroupRows<T>& rows = r.rows;
   T *weight = r.weights + i * g.padded_list, *dscore = r.dscores + i * g.padded_list;
   const T log_sum = *rows.row(r.lse, r.extra_lse, i);
-  const T* out = rows.row(r.out, r.extra_out, i);
-  const T* dout = r.dout + i * g.padded_value;
-  T delta = row_dot(out, dout, g.value_width);
-  if ((rows.at[i] >= 0 ? r.dlse : r.dextra_lse).data) delta -= *rows.row(r.dlse, r.dextra_lse, i);
   const bool dropping = (rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p > 0;
   std::fill(dscore + keys.size(), dscore + g.padded_list, T(0));
   std::fill_n(r.factors.get(), g.padded_list, T(1));
@@ -139,13 +135,21 @@ void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T
   const T shift = empty   ? T(0)
                   : alone ? static_cast<T>(kLastResort)
                           : log_sum * static_cast<T>(kLog2E);
+  // delta = sum_j P_j dP_j, of what stands here: dO . O would read another row.
+  Vec deltas{};
   for (int64_t j = 0; j < g.padded_list; j += kLanes<T>) {
-    const Vec score = simd::load(weight + j), factor = simd::load(r.factors + j);
-    const Vec p = exp2_nonpositive(score - shift);
+    const Vec dp = simd::load(dscore + j) * simd::load(r.factors + j);
+    deltas += exp2_nonpositive(simd::load(weight + j) - shift) * dp;
+    simd::store(dscore + j, dp);
+  }
+  T delta = across<T>(deltas, [](auto a, auto b) { return a + b; });
+  if ((rows.at[i] >= 0 ? r.dlse : r.dextra_lse).data) delta -= *rows.row(r.dlse, r.dextra_lse, i);
+  for (int64_t j = 0; j < g.padded_list; j += kLanes<T>) {
+    const Vec score = simd::load(weight + j), p = exp2_nonpositive(score - shift);
     // The score of a last resort is a constant.
-    const Vec ds = p * (simd::load(dscore + j) * factor - delta) * static_cast<T>(g.scale);
+    const Vec ds = p * (simd::load(dscore + j) - delta) * static_cast<T>(g.scale);
     simd::store(dscore + j, score == static_cast<T>(kLastResort) ? Vec{} : ds);
-    simd::store(weight + j, p * factor);
+    simd::store(weight + j, p * simd::load(r.factors + j));
   }
 }
 
@@ -153,8 +157,9 @@ void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T
 template <typename T>
 void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t bh, int64_t begin,
                      int64_t end, const Rows<T>& dk, const Rows<T>& dv) {
-  const Rows<T> q_rows(g.q, bh), extra_rows(g.extra, bh), dout(grads.dout, bh);
-  const Rows<T> dextra_out(grads.dextra_out, bh), dq(grads.dq, bh), dextra(grads.dextra, bh);
+  const Rows<const T> q_rows(g.q, bh), extra_rows(g.extra, bh), k_rows(g.k, bh), v_rows(g.v, bh);
+  const Rows<const T> dout(grads.dout, bh), dextra_out(grads.dextra_out, bh);
+  const Rows<T> dq(grads.dq, bh), dextra(grads.dextra, bh);
   GroupKeys<T> keys(g, true);
   BackwardRows<T> r(g, grads, bh);
   const Scratch<T> dk_list(g.padded_list * g.padded_width), dv_list(g.padded_list * g.padded_value);
@@ -162,31 +167,25 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
     bool started = false;
     for (int64_t from = 0; r.rows.take(g, bh, group, from); from += kGroupQueries) {
       const bool more = std::exchange(started, true);
-      if (!more) {
-        keys.gather(g, bh, group);
-        for (const int32_t s : keys.at) {
-          prefetch_row(dk[s], g.width);
-          prefetch_row(dv[s], g.value_width);
-        }
-      }
+      if (!more) keys.gather(g, bh, group);
       const int64_t n = r.rows.size(), m = keys.size();
       r.rows.gather(q_rows, extra_rows, g.width, r.q, g.padded_width);
       r.rows.gather(dout, dextra_out, g.value_width, r.dout, g.padded_value);
-      r.rows.prefetch(r.out, g.value_width);
-      r.rows.template prefetch<true>(dq, g.width);
-      group_scores<T>(g, r.rows, keys, r.q, r.weights);
+      group_scores<T>(g, r.rows, keys, r.q, r.weights, r.rows.ahead(dq, g.width));
       multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
-                  r.dscores, g.padded_list, false);
+                  r.dscores, g.padded_list, false, dk.ahead(keys.at.data(), m, g.width));
       for (int64_t i = 0; i < n; ++i) backward_row<T>(g, keys, r, bh, i);
       multiply<T>(n, g.width, m, r.dscores, g.padded_list, 1, keys.k_rows, g.padded_width, r.dq,
-                  g.padded_width, false);
+                  g.padded_width, false,
+                  dv.ahead(keys.at.data(), m, g.value_width) + r.rows.ahead_next(q_rows, g.width));
       for (int64_t i = 0; i < n; ++i) {
         copy_row<T>(r.dq + i * g.padded_width, g.width, r.rows.row(dq, dextra, i), 0);
       }
       multiply<T>(m, g.width, n, r.dscores, 1, g.padded_list, r.q, g.padded_width, dk_list,
-                  g.padded_width, more);
+                  g.padded_width, more,
+                  r.rows.ahead_next(dout, g.value_width) + r.rows.ahead_keys(g, k_rows, g.width));
       multiply<T>(m, g.value_width, n, r.weights, 1, g.padded_list, r.dout, g.padded_value, dv_list,
-                  g.padded_value, more);
+                  g.padded_value, more, r.rows.ahead_keys(g, v_rows, g.value_width));
     }
     for (int64_t j = 0; started && j < keys.size(); ++j) {
       add_row(dk_list + j * g.padded_width, g.width, dk[keys.at[j]]);

@@ -26,6 +26,9 @@ struct Gathered {
   int64_t padded_list = padded<T>(list), padded_width = padded<T>(width);
   int64_t padded_value = padded<T>(value_width);
 
+  const int32_t* listed(int64_t bh, int64_t group) const {
+    return groups.keys.template data<int32_t>() + (bh * count + group) * list;
+  }
   const int32_t* members(int64_t bh) const { return groups.order.data<int32_t>() + bh * queries; }
   const int32_t* offsets(int64_t bh) const {
     return groups.offsets.data<int32_t>() + bh * (count + 1);
@@ -50,18 +53,12 @@ struct GroupKeys {
   int64_t size() const { return static_cast<int64_t>(at.size()); }
 
   void gather(const Gathered<T>& g, int64_t bh, int64_t group) {
-    const int32_t* list = g.groups.keys.template data<int32_t>() + (bh * g.count + group) * g.list;
+    const int32_t* list = g.listed(bh, group);
     at.clear();
     for (int64_t i = 0; i < g.list; ++i) {
       if (list[i] >= 0) at.push_back(list[i]);
     }
     const Rows<const T> k(g.k, bh), v(g.v, bh);
-    for (int64_t i = 0; group + 1 < g.count && i < g.list; ++i) {
-      const int32_t next = list[g.list + i];
-      if (next < 0) continue;
-      prefetch_row(k[next], g.width);
-      prefetch_row(v[next], g.value_width);
-    }
     const auto k_row = [&](int64_t i) { return k[at[i]]; };
     const auto v_row = [&](int64_t i) { return v[at[i]]; };
     transpose_rows<T>(k_row, size(), g.width, k_t, g.padded_list);
@@ -86,7 +83,9 @@ template <typename T>
 struct GroupRows {
   std::vector<int32_t> at;  ///< positions; -1 is the extra query
   int64_t group = 0;
-  const int32_t *next = nullptr, *last = nullptr;  // the members that come after these
+  const int32_t* next = nullptr;       ///< the members that come after these,
+  int64_t soon = 0;                    ///< and how many of them are next in turn
+  const int32_t* next_keys = nullptr;  ///< the list of keys that is next in turn, if another
 
   int64_t size() const { return static_cast<int64_t>(at.size()); }
 
@@ -99,29 +98,39 @@ struct GroupRows {
     for (int64_t i = from; i < std::min(all, from + kGroupQueries); ++i) {
       at.push_back(i < members ? order[offset[0] + i] : -1);
     }
-    next = order + offset[0] + std::min(members, from + size());
-    last = order + g.offsets(bh)[g.count];
+    const int64_t done = std::min(members, from + size());
+    const bool more = done < members, ends = of_group + 1 == g.count;
+    next = order + offset[0] + done;
+    soon = std::min(kGroupQueries, more ? members - done : ends ? 0 : offset[2] - offset[1]);
+    next_keys = more || ends ? nullptr : g.listed(bh, of_group + 1);
     return !at.empty();
   }
 
   /// Where row i lies in a tensor that belongs to the queries, and in the one of the extra ones.
-  T* row(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t i) const {
+  template <typename R>
+  auto row(const R& of_queries, const R& of_extra, int64_t i) const {
     return at[i] >= 0 ? of_queries[at[i]] : of_extra[group];
   }
 
-  /// Asks for these queries' rows of a tensor that are about to be read, or written.
-  template <bool kWrite = false>
-  void prefetch(const Rows<T>& of_queries, int64_t n) const {
-    for (const int32_t l : at) {
-      if (l >= 0) prefetch_row<kWrite>(of_queries[l], n);
-    }
+  /// The rows of n elements that these queries have in a tensor, or the next ones, or the next
+  /// keys.
+  template <typename R>
+  Ahead ahead(const R& of_queries, int64_t n) const {
+    return of_queries.ahead(at.data(), size(), n);
+  }
+  template <typename R>
+  Ahead ahead_next(const R& of_queries, int64_t n) const {
+    return of_queries.ahead(next, soon, n);
+  }
+  template <typename R>
+  Ahead ahead_keys(const Gathered<T>& g, const R& of_keys, int64_t n) const {
+    return of_keys.ahead(next_keys, next_keys ? g.list : 0, n);
   }
 
   /// y (rows, ld) = the rows of a tensor; the rest of each row 0.
-  void gather(const Rows<T>& of_queries, const Rows<T>& of_extra, int64_t n, T* y,
+  void gather(const Rows<const T>& of_queries, const Rows<const T>& of_extra, int64_t n, T* y,
               int64_t ld) const {
     for (int64_t i = 0; i < size(); ++i) {
-      if (next + i < last) prefetch_row(of_queries[next[i]], n);
       copy_row<T>(row(of_queries, of_extra, i), n, y + i * ld, ld);
     }
   }
@@ -130,9 +139,9 @@ struct GroupRows {
 /// scores (rows, padded_list) = scale q k^T, with -inf for what the rule hides and in the padding.
 template <typename T>
 void group_scores(const Gathered<T>& g, const GroupRows<T>& rows, const GroupKeys<T>& keys,
-                  const T* q, T* scores) {
+                  const T* q, T* scores, const Ahead& ahead) {
   multiply<T>(rows.size(), keys.size(), g.width, q, g.padded_width, 1, keys.k_t, g.padded_list,
-              scores, g.padded_list, false);
+              scores, g.padded_list, false, ahead);
   for (int64_t i = 0; i < rows.size(); ++i) {
     T* row = scores + i * g.padded_list;
     std::fill(row + keys.size(), row + g.padded_list, -std::numeric_limits<T>::infinity());

@@ -25,13 +25,18 @@ struct Rows {
   }
   T* operator[](int64_t row) const { return data + row * stride; }
 
-  /// n elements of the rows [first, last), to be read, or written unless T is const.
+  /// n elements of the rows [first, last), or of those on a list: to be read, or written unless T
+  /// is const.
   Ahead ahead(int64_t first, int64_t last, int64_t n) const {
     if (!data || first >= last) return {};
-    constexpr int64_t kSize = sizeof(T);
-    return {reinterpret_cast<const char*>((*this)[first]), last - first, stride * kSize, n * kSize,
-            !std::is_const_v<T>};
+    return {(*this)[first], stride * kSize, n * kSize, nullptr, last - first, !std::is_const_v<T>};
   }
+  Ahead ahead(const int32_t* list, int64_t count, int64_t n) const {
+    return {data, stride * kSize, n * kSize, list, count, !std::is_const_v<T>};
+  }
+
+ private:
+  static constexpr int64_t kSize = sizeof(T);
 };
 
 /// Those of every (item, head): to look them up for each row costs more than a row's arithmetic.
