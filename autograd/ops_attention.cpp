@@ -138,7 +138,6 @@ Tensor correct_rows(const Tensor& top, const Clusters& clusters, const Tensor& t
                  of_top = Saved(of_top)](const Tensor& dy) -> Grads {
                   const Tensor dtop =
                       raw::empty_heads_last(x.get(), x.get().size(2), x.get().size(3));
-                  raw::fill_(dtop, 0);
                   const Tensor dkept = empty_like(kept.get()), dtaken = empty_like(kept.get());
                   const Tensor dof_top = empty_like(of_top.get());
                   const Tensor dof_all = empty_like(of_top.get());

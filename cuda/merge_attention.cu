@@ -357,6 +357,7 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
   const GroupItems items(top.size(2), mass.size(2), kItemRows);
   const Tensor parts = empty({heads * items.count(), width}, top.dtype(), top.device());
   const Tensor dkept = empty({heads * items.count()}, top.dtype(), top.device());
+  if (dtop.numel() > 0) fill(dtop, 0);  // for queries of no group
   dispatch_wide(
       "correct_rows_backward", {top, top_of_group, dout, dtop, dtop_of_group, dout_of_group, parts},
       [&]<typename T, int kWide>() {

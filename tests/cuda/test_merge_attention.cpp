@@ -73,7 +73,6 @@ struct CorrectionProblem {
   Tensors operator()(const Tensors& x) const {
     const Tensor top = laid_out(x[0]), dout = laid_out(x[1]);
     const Tensor out = like(x[0]), dtop = like(x[0]);
-    // What belongs to no group is not written.
     if (dtop.numel() > 0) CENTROID_DISPATCH(dtop.device(), fill, dtop, 7.0);
     const Tensor dkept = like(x[5]), dmass = like(x[5]), dof_top = like(x[7]), dof_all = like(x[7]);
     CENTROID_DISPATCH(top.device(), correct_rows, top, x[2], x[5], x[6], x[7], x[8], laid_out(out));

@@ -95,7 +95,7 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
 
 // The gradients that backward reads and writes; names as in the derivation of tile_backward.cpp.
 struct GatheredGrads {
-  const Tensor &out, &lse, &extra_out, &extra_lse, &dout, &dlse, &dextra_out, &dextra_lse;
+  const Tensor &lse, &extra_lse, &dout, &dlse, &dextra_out, &dextra_lse;
   const Tensor &partial_dk, &partial_dv, &dq, &dextra, &dk, &dv;
 };
 
@@ -228,19 +228,18 @@ void gathered_attention(const Tensor& q, const Tensor& extra, const Tensor& k, c
 void gathered_attention_backward(const Tensor& q, const Tensor& extra, const Tensor& k,
                                  const Tensor& v, const Groups& groups, KeyRule rule, double scale,
                                  const WeightDropout& dropout, const WeightDropout& extra_dropout,
-                                 const Tensor& out, const Tensor& lse, const Tensor& extra_out,
-                                 const Tensor& extra_lse, const Tensor& dout, const Tensor& dlse,
-                                 const Tensor& dextra_out, const Tensor& dextra_lse,
-                                 const Tensor& partial_dk, const Tensor& partial_dv,
-                                 const Tensor& dq, const Tensor& dextra, const Tensor& dk,
-                                 const Tensor& dv) {
+                                 const Tensor& /*out*/, const Tensor& lse,
+                                 const Tensor& /*extra_out*/, const Tensor& extra_lse,
+                                 const Tensor& dout, const Tensor& dlse, const Tensor& dextra_out,
+                                 const Tensor& dextra_lse, const Tensor& partial_dk,
+                                 const Tensor& partial_dv, const Tensor& dq, const Tensor& dextra,
+                                 const Tensor& dk, const Tensor& dv) {
   const int64_t splits = partial_dk.defined() ? partial_dk.size(0) + 1 : 1;
   const int64_t count = groups.count();
   dispatch_float(q.dtype(), "gathered_attention_backward", [&]<typename T>() {
     const Gathered<T> g{q, extra, k, v, groups, rule, scale, dropout, extra_dropout};
-    const GatheredGrads grads{out,  lse,        extra_out,  extra_lse,  dout,
-                              dlse, dextra_out, dextra_lse, partial_dk, partial_dv,
-                              dq,   dextra,     dk,         dv};
+    const GatheredGrads grads{lse,        extra_lse,  dout, dlse,   dextra_out, dextra_lse,
+                              partial_dk, partial_dv, dq,   dextra, dk,         dv};
     parallel_for(0, q.size(0) * q.size(1) * splits, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t bh = i / splits, split = i % splits;

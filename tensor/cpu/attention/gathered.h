@@ -26,13 +26,16 @@ struct Gathered {
   int64_t padded_list = padded<T>(list), padded_width = padded<T>(width);
   int64_t padded_value = padded<T>(value_width);
 
+  // Looked up once: there is a call for every group.
+  const int32_t* all_lists = groups.keys.template data<int32_t>();
+  const int32_t* all_members = groups.order.template data<int32_t>();
+  const int32_t* all_offsets = groups.offsets.template data<int32_t>();
+
   const int32_t* listed(int64_t bh, int64_t group) const {
-    return groups.keys.template data<int32_t>() + (bh * count + group) * list;
+    return all_lists + (bh * count + group) * list;
   }
-  const int32_t* members(int64_t bh) const { return groups.order.data<int32_t>() + bh * queries; }
-  const int32_t* offsets(int64_t bh) const {
-    return groups.offsets.data<int32_t>() + bh * (count + 1);
-  }
+  const int32_t* members(int64_t bh) const { return all_members + bh * queries; }
+  const int32_t* offsets(int64_t bh) const { return all_offsets + bh * (count + 1); }
 };
 
 /// The keys on one group's list. `_t` is transposed: (E, padded_list) and alike. Forward needs k_t
@@ -83,9 +86,9 @@ template <typename T>
 struct GroupRows {
   std::vector<int32_t> at;  ///< positions; -1 is the extra query
   int64_t group = 0;
-  const int32_t* next = nullptr;       ///< the members that come after these,
-  int64_t soon = 0;                    ///< and how many of them are next in turn
-  const int32_t* next_keys = nullptr;  ///< the list of keys that is next in turn, if another
+  // What is next in turn: members, from `next` on, and the list of keys, if it is another.
+  const int32_t *next = nullptr, *next_keys = nullptr;
+  int64_t soon = 0;
 
   int64_t size() const { return static_cast<int64_t>(at.size()); }
 
@@ -112,8 +115,7 @@ struct GroupRows {
     return at[i] >= 0 ? of_queries[at[i]] : of_extra[group];
   }
 
-  /// The rows of n elements that these queries have in a tensor, or the next ones, or the next
-  /// keys.
+  /// Rows of n elements that these queries have in a tensor; that the next ones have; or the keys.
   template <typename R>
   Ahead ahead(const R& of_queries, int64_t n) const {
     return of_queries.ahead(at.data(), size(), n);

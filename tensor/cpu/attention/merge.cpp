@@ -155,6 +155,10 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
           }
           dkept += row_dot(dy, tops[l], width);
         }
+        const bool last = at % groups == groups - 1;  // after it come the queries of no group
+        for (int64_t i = offset[1]; last && i < queries; ++i) {
+          std::fill_n(dtops[member[i]], width, T(0));
+        }
         dtop_mass.data<T>()[at] = dkept;
         const T* __restrict of_top = top_of_group.data<T>() + at * width;
         dmass.data<T>()[at] = -row_dot<T>(total, of_top, width);
