@@ -317,7 +317,7 @@ size:
 	@count() { cat $$(git ls-files "$$@" | grep -E '\.(h|cpp|def|cu|cuh)$$') /dev/null | wc -l; }; failed=0; \
 	part() { local name=$$1 budget=$$2; shift 2; local lines=$$(count "$$@"); \
 	  printf '%-32s %6d lines (budget %d)\n' "$$name" $$lines $$budget; test $$lines -le $$budget || failed=1; }; \
-	part 'core (tensor autograd nn)' 19000 tensor autograd nn; \
+	part 'core (tensor autograd nn)' 19100 tensor autograd nn; \
 	part cuda 9500 cuda; \
 	part 'speech (apps/audio apps/asr*)' 17500 apps/audio 'apps/asr*'; \
 	part 'other programs' 8500 apps ':!apps/audio' ':!apps/asr*'; \
