@@ -95,17 +95,20 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
 
 // The gradients that backward reads and writes; names as in the derivation of tile_backward.cpp.
 struct GatheredGrads {
-  const Tensor &lse, &extra_lse, &dout, &dlse, &dextra_out, &dextra_lse;
+  const Tensor &out, &lse, &extra_out, &extra_lse, &dout, &dlse, &dextra_out, &dextra_lse;
   const Tensor &partial_dk, &partial_dv, &dq, &dextra, &dk, &dv;
 };
 
 template <typename T>
 struct BackwardRows {
   GroupRows<T> rows;
+  const Rows<const T> out, extra_out;
   const Rows<T> lse, extra_lse, dlse, dextra_lse;
   Scratch<T> q, dout, weights, dscores, dq, factors;
   BackwardRows(const Gathered<T>& g, const GatheredGrads& grads, int64_t bh)
-      : lse(grads.lse, bh),
+      : out(grads.out, bh),
+        extra_out(grads.extra_out, bh),
+        lse(grads.lse, bh),
         extra_lse(grads.extra_lse, bh),
         dlse(grads.dlse, bh),
         dextra_lse(grads.dextra_lse, bh),
@@ -125,6 +128,10 @@ void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T
   const GroupRows<T>& rows = r.rows;
   T *weight = r.weights + i * g.padded_list, *dscore = r.dscores + i * g.padded_list;
   const T log_sum = *rows.row(r.lse, r.extra_lse, i);
+  const T* out = rows.row(r.out, r.extra_out, i);
+  const T* dout = r.dout + i * g.padded_value;
+  T delta = row_dot(out, dout, g.value_width);
+  if ((rows.at[i] >= 0 ? r.dlse : r.dextra_lse).data) delta -= *rows.row(r.dlse, r.dextra_lse, i);
   const bool dropping = (rows.at[i] >= 0 ? g.dropout : g.extra_dropout).p > 0;
   std::fill(dscore + keys.size(), dscore + g.padded_list, T(0));
   std::fill_n(r.factors.get(), g.padded_list, T(1));
@@ -135,21 +142,13 @@ void backward_row(const Gathered<T>& g, const GroupKeys<T>& keys, BackwardRows<T
   const T shift = empty   ? T(0)
                   : alone ? static_cast<T>(kLastResort)
                           : log_sum * static_cast<T>(kLog2E);
-  // delta = sum_j P_j dP_j, of what stands here: dO . O would read another row.
-  Vec deltas{};
   for (int64_t j = 0; j < g.padded_list; j += kLanes<T>) {
-    const Vec dp = simd::load(dscore + j) * simd::load(r.factors + j);
-    deltas += exp2_nonpositive(simd::load(weight + j) - shift) * dp;
-    simd::store(dscore + j, dp);
-  }
-  T delta = across<T>(deltas, [](auto a, auto b) { return a + b; });
-  if ((rows.at[i] >= 0 ? r.dlse : r.dextra_lse).data) delta -= *rows.row(r.dlse, r.dextra_lse, i);
-  for (int64_t j = 0; j < g.padded_list; j += kLanes<T>) {
-    const Vec score = simd::load(weight + j), p = exp2_nonpositive(score - shift);
+    const Vec score = simd::load(weight + j), factor = simd::load(r.factors + j);
+    const Vec p = exp2_nonpositive(score - shift);
     // The score of a last resort is a constant.
-    const Vec ds = p * (simd::load(dscore + j) - delta) * static_cast<T>(g.scale);
+    const Vec ds = p * (simd::load(dscore + j) * factor - delta) * static_cast<T>(g.scale);
     simd::store(dscore + j, score == static_cast<T>(kLastResort) ? Vec{} : ds);
-    simd::store(weight + j, p * simd::load(r.factors + j));
+    simd::store(weight + j, p * factor);
   }
 }
 
@@ -171,7 +170,8 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
       const int64_t n = r.rows.size(), m = keys.size();
       r.rows.gather(q_rows, extra_rows, g.width, r.q, g.padded_width);
       r.rows.gather(dout, dextra_out, g.value_width, r.dout, g.padded_value);
-      group_scores<T>(g, r.rows, keys, r.q, r.weights, r.rows.ahead(dq, g.width));
+      group_scores<T>(g, r.rows, keys, r.q, r.weights,
+                      r.rows.ahead(r.out, g.value_width) + r.rows.ahead(dq, g.width));
       multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
                   r.dscores, g.padded_list, false, dk.ahead(keys.at.data(), m, g.width));
       for (int64_t i = 0; i < n; ++i) backward_row<T>(g, keys, r, bh, i);
@@ -228,18 +228,19 @@ void gathered_attention(const Tensor& q, const Tensor& extra, const Tensor& k, c
 void gathered_attention_backward(const Tensor& q, const Tensor& extra, const Tensor& k,
                                  const Tensor& v, const Groups& groups, KeyRule rule, double scale,
                                  const WeightDropout& dropout, const WeightDropout& extra_dropout,
-                                 const Tensor& /*out*/, const Tensor& lse,
-                                 const Tensor& /*extra_out*/, const Tensor& extra_lse,
-                                 const Tensor& dout, const Tensor& dlse, const Tensor& dextra_out,
-                                 const Tensor& dextra_lse, const Tensor& partial_dk,
-                                 const Tensor& partial_dv, const Tensor& dq, const Tensor& dextra,
-                                 const Tensor& dk, const Tensor& dv) {
+                                 const Tensor& out, const Tensor& lse, const Tensor& extra_out,
+                                 const Tensor& extra_lse, const Tensor& dout, const Tensor& dlse,
+                                 const Tensor& dextra_out, const Tensor& dextra_lse,
+                                 const Tensor& partial_dk, const Tensor& partial_dv,
+                                 const Tensor& dq, const Tensor& dextra, const Tensor& dk,
+                                 const Tensor& dv) {
   const int64_t splits = partial_dk.defined() ? partial_dk.size(0) + 1 : 1;
   const int64_t count = groups.count();
   dispatch_float(q.dtype(), "gathered_attention_backward", [&]<typename T>() {
     const Gathered<T> g{q, extra, k, v, groups, rule, scale, dropout, extra_dropout};
-    const GatheredGrads grads{lse,        extra_lse,  dout, dlse,   dextra_out, dextra_lse,
-                              partial_dk, partial_dv, dq,   dextra, dk,         dv};
+    const GatheredGrads grads{out,  lse,        extra_out,  extra_lse,  dout,
+                              dlse, dextra_out, dextra_lse, partial_dk, partial_dv,
+                              dq,   dextra,     dk,         dv};
     parallel_for(0, q.size(0) * q.size(1) * splits, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t bh = i / splits, split = i % splits;
