@@ -202,6 +202,18 @@ std::vector<Case> attention_cases() {
   return cases;
 }
 
+TEST_CASE("correct_rows without groups: results and gradients are 0") {
+  const Clusters none = raw::clusters_of_labels(full({1, 2, 7}, -1, DType::i32), 0);
+  Tensor top = ones({1, 2, 7, 64}, DType::f64);
+  top.set_requires_grad(true);
+  const Tensor mass = zeros({1, 2, 0}, DType::f64), of_group = zeros({1, 2, 0, 64}, DType::f64);
+  const Tensor y = correct_rows(top, none, mass, mass, of_group, of_group);
+  { const Tensor used = full(top.shape(), 7, DType::f64); }  // what its memory held is met again
+  backward(y, ones(y.shape(), DType::f64));
+  CHECK(raw::sum(raw::abs(y)).item() == 0);
+  CHECK(raw::sum(raw::abs(top.grad())).item() == 0);
+}
+
 }  // namespace centroid::test
 
 // ---- what they mean -----------------------------------------------------------------------------

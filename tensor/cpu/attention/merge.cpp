@@ -129,6 +129,15 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
     const std::vector<Rows<const T>> all_douts = all_rows<const T>(dout);
     const std::vector<Rows<const T>> all_tops = all_rows<const T>(top);
     const std::vector<Rows<T>> all_dtops = all_rows<T>(dtop);
+    // Queries of no group come last in the order.
+    parallel_for(0, top.size(0) * top.size(1), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t bh = begin; bh < end; ++bh) {
+        const int32_t* member = order.data<int32_t>() + bh * queries;
+        for (int64_t i = offsets.data<int32_t>()[bh * (groups + 1) + groups]; i < queries; ++i) {
+          std::fill_n(all_dtops[bh][member[i]], width, T(0));
+        }
+      }
+    });
     parallel_for(0, mass.numel(), 8, [&](int64_t begin, int64_t end) {
       for (int64_t at = begin; at < end; ++at) {
         const int64_t bh = at / groups;
@@ -154,10 +163,6 @@ void correct_rows_backward(const Tensor& top, const Tensor& order, const Tensor&
             total[d] += dy[d];
           }
           dkept += row_dot(dy, tops[l], width);
-        }
-        const bool last = at % groups == groups - 1;  // after it come the queries of no group
-        for (int64_t i = offset[1]; last && i < queries; ++i) {
-          std::fill_n(dtops[member[i]], width, T(0));
         }
         dtop_mass.data<T>()[at] = dkept;
         const T* __restrict of_top = top_of_group.data<T>() + at * width;
