@@ -72,8 +72,9 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
     for (int64_t from = 0; rows.take(g, bh, group, from); from += kGroupQueries) {
       if (!std::exchange(gathered, true)) keys.gather(g, bh, group);
       rows.gather(q_rows, extra_rows, g.width, q, g.padded_width);
-      group_scores<T>(g, rows, keys, q, weights,
-                      rows.ahead(to, g.value_width) + rows.ahead_keys(g, k_rows, g.width));
+      group_scores<T>(
+          g, rows, keys, q, weights,
+          rows.ahead(to, g.value_width) + g.ahead_keys(k_rows, rows.next_keys, g.list, g.width));
       for (int64_t i = 0; i < rows.size(); ++i) {
         T* row = weights + i * g.padded_list;
         *rows.row(lses, extra_lses, i) = softmax_row(row, g.padded_list);
@@ -83,7 +84,8 @@ void forward_groups(const Gathered<T>& g, int64_t bh, int64_t begin, int64_t end
       }
       multiply<T>(rows.size(), g.value_width, keys.size(), weights, g.padded_list, 1, keys.v_rows,
                   g.padded_value, result, g.padded_value, false,
-                  rows.ahead_next(q_rows, g.width) + rows.ahead_keys(g, v_rows, g.value_width));
+                  rows.ahead_next(q_rows, g.width) +
+                      g.ahead_keys(v_rows, rows.next_keys, g.list, g.value_width));
       for (int64_t i = 0; i < rows.size(); ++i) {
         copy_row<T>(result + i * g.padded_value, g.value_width, rows.row(to, extra_to, i), 0);
       }
@@ -173,19 +175,22 @@ void backward_groups(const Gathered<T>& g, const GatheredGrads& grads, int64_t b
       group_scores<T>(g, r.rows, keys, r.q, r.weights,
                       r.rows.ahead(r.out, g.value_width) + r.rows.ahead(dq, g.width));
       multiply<T>(n, m, g.value_width, r.dout, g.padded_value, 1, keys.v_t, g.padded_list,
-                  r.dscores, g.padded_list, false, dk.ahead(keys.at.data(), m, g.width));
+                  r.dscores, g.padded_list, false, g.ahead_keys(dk, keys.at.data(), m, g.width));
       for (int64_t i = 0; i < n; ++i) backward_row<T>(g, keys, r, bh, i);
-      multiply<T>(n, g.width, m, r.dscores, g.padded_list, 1, keys.k_rows, g.padded_width, r.dq,
-                  g.padded_width, false,
-                  dv.ahead(keys.at.data(), m, g.value_width) + r.rows.ahead_next(q_rows, g.width));
+      multiply<T>(
+          n, g.width, m, r.dscores, g.padded_list, 1, keys.k_rows, g.padded_width, r.dq,
+          g.padded_width, false,
+          g.ahead_keys(dv, keys.at.data(), m, g.value_width) + r.rows.ahead_next(q_rows, g.width));
       for (int64_t i = 0; i < n; ++i) {
         copy_row<T>(r.dq + i * g.padded_width, g.width, r.rows.row(dq, dextra, i), 0);
       }
       multiply<T>(m, g.width, n, r.dscores, 1, g.padded_list, r.q, g.padded_width, dk_list,
                   g.padded_width, more,
-                  r.rows.ahead_next(dout, g.value_width) + r.rows.ahead_keys(g, k_rows, g.width));
+                  r.rows.ahead_next(dout, g.value_width) +
+                      g.ahead_keys(k_rows, r.rows.next_keys, g.list, g.width));
       multiply<T>(m, g.value_width, n, r.weights, 1, g.padded_list, r.dout, g.padded_value, dv_list,
-                  g.padded_value, more, r.rows.ahead_keys(g, v_rows, g.value_width));
+                  g.padded_value, more,
+                  g.ahead_keys(v_rows, r.rows.next_keys, g.list, g.value_width));
     }
     for (int64_t j = 0; started && j < keys.size(); ++j) {
       add_row(dk_list + j * g.padded_width, g.width, dk[keys.at[j]]);

@@ -26,6 +26,16 @@ struct Gathered {
   int64_t padded_list = padded<T>(list), padded_width = padded<T>(width);
   int64_t padded_value = padded<T>(value_width);
 
+  // Keys and values of one head that fit into a second-level cache are there after a few groups.
+  static constexpr int64_t kNear = 512 << 10;
+  bool far = keys * (width + value_width) * static_cast<int64_t>(sizeof(T)) > kNear;
+
+  /// Rows on a list of keys, to be asked for.
+  template <typename R>
+  Ahead ahead_keys(const R& of_keys, const int32_t* at, int64_t n, int64_t columns) const {
+    return of_keys.ahead(at, far && at ? n : 0, columns);
+  }
+
   // Looked up once: there is a call for every group.
   const int32_t* all_lists = groups.keys.template data<int32_t>();
   const int32_t* all_members = groups.order.template data<int32_t>();
@@ -115,7 +125,7 @@ struct GroupRows {
     return at[i] >= 0 ? of_queries[at[i]] : of_extra[group];
   }
 
-  /// Rows of n elements that these queries have in a tensor; that the next ones have; or the keys.
+  /// Rows of n elements that these queries have in a tensor; that the next ones have.
   template <typename R>
   Ahead ahead(const R& of_queries, int64_t n) const {
     return of_queries.ahead(at.data(), size(), n);
@@ -123,10 +133,6 @@ struct GroupRows {
   template <typename R>
   Ahead ahead_next(const R& of_queries, int64_t n) const {
     return of_queries.ahead(next, soon, n);
-  }
-  template <typename R>
-  Ahead ahead_keys(const Gathered<T>& g, const R& of_keys, int64_t n) const {
-    return of_keys.ahead(next_keys, next_keys ? g.list : 0, n);
   }
 
   /// y (rows, ld) = the rows of a tensor; the rest of each row 0.
